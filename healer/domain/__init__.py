@@ -1,0 +1,1 @@
+"""The pure core: events, lifecycle, issue, component, health, routing, policy."""

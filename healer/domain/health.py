@@ -1,0 +1,78 @@
+"""A component's health, from its probes: a pure state machine with an epoch.
+
+Evidence has an epoch. A heal (or a new process) opens a new one, and the counters start from zero
+by construction: a failure seen before it can neither trigger nor block the next heal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from healer.domain.probe import Outcome
+
+__all__ = ["Health", "HealthState", "Thresholds"]
+
+
+class Health(StrEnum):
+    """STARTING: in its start period. SUSPECT: has failed, fewer times than the threshold.
+    UNKNOWN: nothing is known, or the prober itself is in trouble."""
+
+    UNKNOWN = "unknown"
+    STARTING = "starting"
+    HEALTHY = "healthy"
+    SUSPECT = "suspect"
+    UNHEALTHY = "unhealthy"
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """Probes in a row that change a component's health."""
+
+    failure: int = 3
+    success: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class HealthState:
+    """Where a component stands, and the evidence of this epoch that put it there."""
+
+    health: Health = Health.UNKNOWN
+    epoch: int = 0
+    failures: int = 0
+    successes: int = 0
+
+    def observe(self, outcome: Outcome, thresholds: Thresholds, *, starting: bool) -> HealthState:
+        """The state after one probe.
+
+        An unknown outcome changes no counter and never makes a component unhealthy. In the start
+        period (`starting`) failures do not count, but a success ends the waiting.
+        """
+        match outcome:
+            case Outcome.UNKNOWN:
+                return self
+            case Outcome.HEALTHY:
+                successes = self.successes + 1
+                recovering = self.health in {Health.UNHEALTHY, Health.SUSPECT}
+                enough = not recovering or successes >= thresholds.success
+                health = Health.HEALTHY if enough else self.health
+                return replace(self, health=health, failures=0, successes=successes)
+            case Outcome.UNHEALTHY:
+                if starting:
+                    return replace(self, health=Health.STARTING, successes=0)
+                failures = self.failures + 1
+                beyond = failures >= thresholds.failure or self.health is Health.UNHEALTHY
+                return replace(
+                    self,
+                    health=Health.UNHEALTHY if beyond else Health.SUSPECT,
+                    failures=failures,
+                    successes=0,
+                )
+
+    def exited(self) -> HealthState:
+        """The state after the component's process ended: no threshold, it is gone."""
+        return replace(self, health=Health.UNHEALTHY, failures=self.failures + 1, successes=0)
+
+    def next_epoch(self) -> HealthState:
+        """A new life: nothing seen before counts."""
+        return HealthState(health=Health.STARTING, epoch=self.epoch + 1)

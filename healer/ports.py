@@ -1,0 +1,296 @@
+"""What the engine and the watchdog need of the world, as small Protocols.
+
+Real implementations live in `healer.host`, `healer.probes`, `healer.store` and `healer.guardian`;
+public in-memory twins in `healer.testing`. The engine reaches the machine through these and nothing
+else, so that a simulated host and the real one differ in nothing else. Everything that can block is
+a coroutine, and no implementation blocks the event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from healer.domain.events import Event, Fact
+from healer.domain.playbook import Check
+from healer.domain.probe import ProbeResult
+from healer.domain.process import ExitStatus, Launch, Listener, ProcessIdentity, ProcessView
+from healer.domain.spec import ComponentSpec, PortRange
+
+__all__ = [
+    "Bind",
+    "Clock",
+    "EventLog",
+    "Guardian",
+    "HeldProcess",
+    "Host",
+    "Ids",
+    "Launched",
+    "Launcher",
+    "Prober",
+    "Recorded",
+    "Reservation",
+    "Stopped",
+]
+
+
+class Clock(Protocol):
+    """Wall time is a label, monotonic time measures."""
+
+    def now(self) -> datetime:
+        """The instant, aware, in UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds on a clock that only goes forward."""
+        ...
+
+
+class Ids(Protocol):
+    """Where names that must be new, and chance, come from."""
+
+    def new(self) -> str:
+        """A name that nothing else bears (32 hexadecimal digits)."""
+        ...
+
+    def chance(self) -> float:
+        """A number drawn evenly from [0, 1)."""
+        ...
+
+
+class HeldProcess(Protocol):
+    """A process held by a pidfd that was opened before its identity was read.
+
+    While it is held its pid cannot come to mean another process to us. Close it when done.
+    """
+
+    @property
+    def identity(self) -> ProcessIdentity: ...
+
+    def gone(self) -> bool:
+        """Whether the pidfd says that it has ended (a zombie has)."""
+        ...
+
+    async def exited(self) -> ExitStatus:
+        """Wait for its end; seen within a millisecond, without polling. Cancel-safe."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the pidfd; harmless when done twice."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """What became of processes that were told to end; recorded only after their pidfds said so.
+
+    `stopped` are gone, `killed` those of them that needed SIGKILL, `unkillable` survived it.
+    """
+
+    stopped: tuple[ProcessIdentity, ...]
+    killed: tuple[ProcessIdentity, ...]
+    unkillable: tuple[ProcessIdentity, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """The result of really binding a port: `free`, `in_use`, `denied` or `not_local`."""
+
+    result: str
+    errno: int | None = None
+
+    @property
+    def free(self) -> bool:
+        return self.result == "free"
+
+
+class Reservation(Protocol):
+    """A port that is kept for us: bound, not listening, so that nobody is given it by chance.
+
+    A component that sets SO_REUSEADDR (nearly every server) can start while it is held; others need
+    `release` right before they start.
+    """
+
+    @property
+    def port(self) -> int: ...
+
+    def release(self) -> None:
+        """Give the port up; harmless when done twice."""
+        ...
+
+
+class Host(Protocol):
+    """The machine."""
+
+    @property
+    def boot_id(self) -> str: ...
+
+    async def listeners(self, port: int) -> tuple[Listener, ...]:
+        """Every LISTEN socket on `port` in our network namespace, with *all* of its holders."""
+        ...
+
+    async def hold(self, pid: int) -> HeldProcess | None:
+        """Open a pidfd, then read the identity; None when there is no such process (any more).
+
+        Raises:
+            HostError: the process exists and may not be opened, or the kernel has no pidfds.
+        """
+        ...
+
+    async def reacquire(self, identity: ProcessIdentity) -> HeldProcess | None:
+        """Hold the very process that `identity` names; None when it is gone or cannot be told from
+        another one (no pidfd inode to compare): unknown is never taken for yes."""
+        ...
+
+    async def inspect(self, process: HeldProcess) -> ProcessView | None:
+        """Look at a held process; None when it has ended meanwhile."""
+        ...
+
+    async def members(self, launch: Launch) -> tuple[HeldProcess, ...]:
+        """All live processes of a launch: its leader's group and session, and whoever carries its
+        launch id. Cheap when there are none. The caller closes them."""
+        ...
+
+    async def stop(self, processes: Sequence[HeldProcess], *, grace: float) -> Stopped:
+        """SIGTERM, wait up to `grace` seconds, SIGKILL, wait; through the pidfds only.
+
+        Raises:
+            HostError: one of them may never be signalled (pid 1, a kernel thread, the healer, an
+                ancestor of it, another namespace); then none was.
+        """
+        ...
+
+    async def bind_test(self, host: str, port: int) -> Bind:
+        """Bind `host`:`port` (as a server with SO_REUSEADDR would), and let go at once."""
+        ...
+
+    async def wait_bindable(self, host: str, port: int, *, timeout: float) -> Bind:
+        """Wait until the port can be bound, `timeout` seconds at most; the last result."""
+        ...
+
+    async def reserve(
+        self, host: str, ports: PortRange, *, excluding: Sequence[int] = ()
+    ) -> Reservation | None:
+        """Reserve the first free port of the range; None when there is none."""
+        ...
+
+    async def check(self, name: str, spec: ComponentSpec, port: int) -> Check:
+        """Make one diagnostic check by name; never raises for what it finds, and never acts.
+
+        Raises:
+            UnknownNameError: there is no check of that name.
+        """
+        ...
+
+    def check_names(self) -> tuple[str, ...]:
+        """The diagnostic checks, in the order in which they are shown."""
+        ...
+
+
+class Prober(Protocol):
+    """Looks at a component once."""
+
+    async def probe(self, spec: ComponentSpec, port: int) -> ProbeResult:
+        """One look at `spec` on `port`, at most `spec.timeout` seconds long; never raises for what
+        it meets."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """What a launcher started: held where it is our own process, None where a manager keeps it."""
+
+    process: HeldProcess | None
+    manager: str
+
+
+class Launcher(Protocol):
+    """How a component is started and stopped."""
+
+    @property
+    def kind(self) -> str:
+        """command, systemd, docker, supervisor or hook."""
+        ...
+
+    @property
+    def stops(self) -> bool:
+        """Whether `stop` must be used instead of signals (a manager would restart what we kill)."""
+        ...
+
+    def describe(self, port: int) -> str:
+        """What `start` would do, for a dry run: the argv, without secrets."""
+        ...
+
+    async def start(self, port: int, launch_id: str) -> Launched:
+        """Start the component on `port`; returns as soon as it was started, not when it is ready.
+
+        Raises:
+            LaunchError: it could not be started.
+        """
+        ...
+
+    async def stop(self) -> None:
+        """Ask the manager to stop the component, and wait until it says that it is.
+
+        Raises:
+            LaunchError: it could not be stopped, or this launcher cannot stop.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A fact with its place in the log."""
+
+    position: int
+    event: Fact
+
+
+class EventLog(Protocol):
+    """The log: the only memory there is."""
+
+    async def append(self, events: Sequence[Event]) -> int:
+        """Append all of `events` or none, durably; returns the position of the last one.
+
+        Appends that wait together are committed together. IssueDetected claims its component until
+        IssueVerified or IssueFailed releases it: at most one open issue per component.
+
+        Raises:
+            IssueConflictError: a stream has moved, or the component has an open issue already.
+            StoreError: it could not be made durable. Nothing may be done on the strength of it.
+        """
+        ...
+
+    async def read(self, *, after: int = 0, limit: int = 500) -> list[Recorded]:
+        """Facts in log order, from the first position behind `after`."""
+        ...
+
+    async def stream(self, stream_id: str) -> list[Fact]:
+        """All facts of one stream, in order; empty when there is no such stream."""
+        ...
+
+    async def open_issues(self) -> dict[str, str]:
+        """Component name → id of its open issue."""
+        ...
+
+    async def head(self) -> int:
+        """The position of the last fact; 0 in an empty log."""
+        ...
+
+    def follow(self, *, after: int) -> AsyncIterator[Recorded]:
+        """Facts behind `after`, for ever: those that are there, then each new one as it lands."""
+        ...
+
+    def listen(self, callback: Callable[[Sequence[Recorded]], None]) -> Callable[[], None]:
+        """Call `callback` on the event loop after each commit; returns how to stop that."""
+        ...
+
+
+class Guardian(Protocol):
+    """The consumer of outcomes."""
+
+    async def tell(self, recorded: Recorded) -> None:
+        """Deliver one fact, at least once and in order per issue."""
+        ...

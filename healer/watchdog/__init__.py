@@ -1,0 +1,1 @@
+"""Sees a component fail, and says with what evidence."""

@@ -1,0 +1,1 @@
+"""Audit and time travel: reads the log, and holds nothing that could act."""

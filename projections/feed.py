@@ -1,0 +1,76 @@
+"""The log in batches, for ever: what is there, then what lands, without holding up the loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Final
+
+from healer.errors import StoreError
+from healer.ports import EventLog, Recorded
+
+__all__ = ["BATCH", "batches"]
+
+BATCH: Final = 500
+"""Facts that are handled between two turns of the event loop, at most."""
+_KEPT: Final = 20 * BATCH
+"""New facts that are kept for a slow reader; of more than these, it reads the log instead."""
+
+
+async def batches(
+    log: EventLog,
+    *,
+    after: int = 0,
+    retry: float = 1.0,
+    trouble: Callable[[StoreError | None], None] = lambda _error: None,
+) -> AsyncGenerator[Sequence[Recorded], None]:
+    """Facts behind `after`, in log order, none twice and none left out, in batches of `BATCH`.
+
+    Facts that land are taken from the store's notice when they follow on; the log is read where
+    they do not, and at the start. While the log cannot be read it is tried again every `retry`
+    seconds, and `trouble` is told of the error, then of None.
+    """
+    fresh: list[Recorded] = []
+    wake = asyncio.Event()
+    wake.set()
+    position = after
+    behind = True
+
+    def landed(facts: Sequence[Recorded]) -> None:
+        nonlocal behind
+        if len(fresh) < _KEPT:
+            fresh.extend(facts)
+        else:
+            fresh.clear()
+            behind = True
+        wake.set()
+
+    unlisten = log.listen(landed)
+    try:
+        while True:
+            await wake.wait()
+            wake.clear()
+            while behind or fresh:
+                if behind:
+                    behind = False  # before the look: what is dropped during it sets it again
+                    try:
+                        facts = await log.read(after=position, limit=BATCH)
+                    except StoreError as error:
+                        behind = True
+                        trouble(error)
+                        await asyncio.sleep(retry)
+                        continue
+                    trouble(None)
+                    behind = behind or len(facts) == BATCH
+                else:
+                    facts = [each for each in fresh[:BATCH] if each.position > position]
+                    del fresh[:BATCH]
+                    if facts and facts[-1].position != position + len(facts):
+                        behind = True
+                        continue
+                if facts:
+                    position = facts[-1].position
+                    yield facts
+                await asyncio.sleep(0)
+    finally:
+        unlisten()

@@ -1,0 +1,263 @@
+"""One issue, as far as the log has told it: what every projection of issues is made from.
+
+This is the only place that says when a playbook has succeeded, when a healing has, and what counts
+as recovered by itself; statistics, history, recommendations and files can therefore not disagree.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+from healer.domain.events import (
+    ApprovalDenied,
+    ApprovalGranted,
+    ApprovalRequested,
+    CheckRecorded,
+    DiagnosisCompleted,
+    DiagnosisStarted,
+    HealWithheld,
+    IssueDetected,
+    IssueEscalated,
+    IssueFailed,
+    IssueVerified,
+    PlaybookFinished,
+    PlaybookStarted,
+    RemediationStarted,
+    RouteChosen,
+    StepFailed,
+    StepSettled,
+    StepSkipped,
+    StepStarted,
+    StepSucceeded,
+    VerificationRecorded,
+)
+from healer.domain.lifecycle import State
+from healer.domain.playbook import PlaybookOutcome
+from projections.statistic import microseconds
+
+__all__ = ["IssueRecord", "Outcome", "Run", "instant"]
+
+_PEOPLE: Final = ("api", "cli")
+"""Actors that report an issue instead of detecting it: nothing was measured."""
+
+
+def instant(moment: datetime | None) -> str | None:
+    """An instant in UTC, always with microseconds, so that it sorts as text."""
+    if moment is None:
+        return None
+    return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+
+
+class Outcome:
+    """What became of an issue. HEALED: verified after a playbook. RECOVERED: verified, and no
+    playbook did it. FAILED: not cured. OPEN: not ended yet."""
+
+    HEALED: Final = "healed"
+    RECOVERED: Final = "recovered"
+    FAILED: Final = "failed"
+    OPEN: Final = "open"
+    ALL: Final = (HEALED, RECOVERED, FAILED, OPEN)
+
+
+class Run:
+    """One execution of a playbook.
+
+    `success` is None until it is judged. A remediating playbook succeeded when it completed *and*
+    the verification right after it was healthy; a diagnosis when it completed. One that was still
+    unjudged when the next began, or when its issue ended, failed. `elapsed`, in microseconds, is
+    what its steps took (of a diagnosis, whose checks run side by side, the longest check).
+    """
+
+    __slots__ = ("elapsed", "failed_step", "healthy", "outcome", "playbook", "success")
+
+    def __init__(self, playbook: str) -> None:
+        self.playbook = playbook
+        self.outcome: PlaybookOutcome | None = None
+        self.healthy: bool | None = None
+        self.success: bool | None = None
+        self.elapsed = 0
+        self.failed_step: str | None = None
+
+    def judge(self) -> None:
+        """Settle `success` as soon as the facts allow it."""
+        if self.success is None and self.outcome is not None:
+            self.success = self.outcome is PlaybookOutcome.COMPLETED and self.healthy
+        if self.outcome is not None and self.outcome is not PlaybookOutcome.COMPLETED:
+            self.success = False
+
+    def close(self) -> None:
+        """Nothing more will be told of this run."""
+        self.success = bool(self.success)
+
+
+class IssueRecord:
+    """The facts of one issue that figures are made from. Durations in microseconds.
+
+    `issue_type` is what diagnosis made of the `detected_as`. `seen_after` is None where a person
+    reported the issue. `playbook` and `step` are what is being done now.
+    """
+
+    __slots__ = (
+        "attempt", "component", "criticality", "detected_as", "diagnosis", "ended", "epoch",
+        "escalations", "healed_by", "host", "issue_id", "issue_type", "node", "port", "position",
+        "previous", "reason", "recurrence", "remediated", "resolved_in", "runs", "seen_after",
+        "severity", "state", "step", "timestamp", "updated", "withheld",
+    )  # fmt: skip
+
+    def __init__(self, position: int, event: IssueDetected) -> None:
+        self.position = position
+        self.issue_id = event.originator_id
+        self.component = event.component
+        self.host = event.host
+        self.port = event.port
+        self.detected_as = self.issue_type = event.issue_type.value
+        self.severity = event.severity.value
+        self.criticality = event.criticality.value
+        self.epoch = event.epoch
+        self.node = event.node
+        self.timestamp = self.updated = event.timestamp
+        reported = event.actor.startswith(_PEOPLE)
+        self.seen_after = None if reported else microseconds(event.seen_after)
+        self.previous = event.previous
+        self.recurrence = event.recurrence
+        self.state = State.DETECTED.value
+        self.remediated = False
+        self.attempt = 0
+        self.diagnosis: Run | None = None
+        self.runs: list[Run] = []
+        self.step: str | None = None
+        self.withheld: list[HealWithheld] = []
+        self.escalations: list[IssueEscalated] = []
+        self.healed_by: str | None = None
+        self.reason: str | None = None
+        self.resolved_in: int | None = None
+        self.ended: datetime | None = None
+
+    @property
+    def outcome(self) -> str:
+        """One of `Outcome.ALL`."""
+        if self.state == State.FAILED:
+            return Outcome.FAILED
+        if self.state == State.VERIFIED:
+            return Outcome.HEALED if self.healed_by is not None else Outcome.RECOVERED
+        return Outcome.OPEN
+
+    @property
+    def success(self) -> bool | None:
+        """Whether the component is well again, by whatever cause; None while the issue is open."""
+        return None if self.ended is None else self.state == State.VERIFIED
+
+    @property
+    def healing(self) -> bool | None:
+        """Whether the healing succeeded; None when there was none (nothing was done, or it
+        recovered by itself) or it is not over."""
+        if not self.remediated or self.outcome in {Outcome.RECOVERED, Outcome.OPEN}:
+            return None
+        return self.outcome == Outcome.HEALED
+
+    @property
+    def playbook(self) -> str | None:
+        """The playbook that runs now."""
+        if self.ended is None and self.runs and self.runs[-1].outcome is None:
+            return self.runs[-1].playbook
+        if self.diagnosis is not None and self.state == State.DIAGNOSING:
+            return None if self.diagnosis.outcome else self.diagnosis.playbook
+        return None
+
+    def diagnosing(self, event: DiagnosisStarted) -> None:
+        self.state = State.DIAGNOSING.value
+        if self.diagnosis is None:
+            self.diagnosis = Run(event.playbook)
+
+    def checked(self, event: CheckRecorded) -> None:
+        if self.diagnosis is not None:
+            took = microseconds(event.check.elapsed)
+            self.diagnosis.elapsed = max(took, self.diagnosis.elapsed)
+
+    def diagnosed(self, event: DiagnosisCompleted) -> None:
+        self.issue_type = event.issue_type.value
+        if self.diagnosis is not None:
+            self.diagnosis.outcome = PlaybookOutcome.COMPLETED
+            self.diagnosis.success = True
+
+    def routed(self, event: RouteChosen) -> None:
+        pass
+
+    def asked(self, event: ApprovalRequested) -> None:
+        pass
+
+    def granted(self, event: ApprovalGranted) -> None:
+        pass
+
+    def denied(self, event: ApprovalDenied) -> None:
+        pass
+
+    def remediating(self, event: RemediationStarted) -> None:
+        self.state = State.REMEDIATING.value
+        self.remediated = True
+        self.attempt = event.attempt
+
+    def playbook_started(self, event: PlaybookStarted) -> None:
+        if self.runs:
+            self.runs[-1].close()
+        self.runs.append(Run(event.playbook))
+
+    def step_started(self, event: StepStarted) -> None:
+        self.step = event.action
+
+    def step_succeeded(self, event: StepSucceeded) -> None:
+        self._step_ended(event.elapsed)
+
+    def step_failed(self, event: StepFailed) -> None:
+        self._step_ended(event.elapsed)
+        if self.runs and self.runs[-1].failed_step is None:
+            self.runs[-1].failed_step = f"{event.action}: {event.result.error or 'failed'}"
+
+    def step_skipped(self, event: StepSkipped) -> None:
+        pass
+
+    def step_settled(self, event: StepSettled) -> None:
+        self.step = None
+
+    def _step_ended(self, elapsed: float) -> None:
+        self.step = None
+        if self.runs:
+            self.runs[-1].elapsed += microseconds(elapsed)
+
+    def playbook_finished(self, event: PlaybookFinished) -> None:
+        if self.runs:
+            self.runs[-1].outcome = event.outcome
+            self.runs[-1].judge()
+
+    def looked(self, event: VerificationRecorded) -> None:
+        if self.runs:
+            run = self.runs[-1]
+            if run.healthy is None and event.after == run.playbook:
+                run.healthy = event.healthy
+                run.judge()
+
+    def refused(self, event: HealWithheld) -> None:
+        self.withheld.append(event)
+
+    def escalated(self, event: IssueEscalated) -> None:
+        self.escalations.append(event)
+
+    def verified(self, event: IssueVerified) -> None:
+        self.state = State.VERIFIED.value
+        self.healed_by = event.healed_by
+        self._end(event)
+
+    def failed(self, event: IssueFailed) -> None:
+        self.state = State.FAILED.value
+        self.reason = event.reason
+        self._end(event)
+
+    def _end(self, event: IssueVerified | IssueFailed) -> None:
+        self.step = None
+        self.ended = event.timestamp
+        self.resolved_in = microseconds(event.resolved_in)
+        if self.diagnosis is not None:
+            self.diagnosis.close()
+        if self.runs:
+            self.runs[-1].close()

@@ -1,0 +1,93 @@
+"""Live views: all projections, kept current behind the log."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+from types import MappingProxyType
+from typing import Any
+
+from healer.errors import StoreError
+from healer.ports import EventLog
+from projections import ALL
+from projections.feed import batches
+from projections.fold import Fold, Snapshot
+from projections.projection import Json, Projection, ProjectionStoppedError
+
+__all__ = ["LiveViews"]
+
+
+class LiveViews:
+    """The views of `projections` over `log`; current while `run` runs.
+
+    It reads the log from the start. While the log cannot be read, the views stand still and
+    `trouble` says why; they go on where they stood.
+    """
+
+    def __init__(
+        self,
+        log: EventLog,
+        projections: Sequence[Projection[Any]] = ALL,
+        *,
+        retry: float = 1.0,
+    ) -> None:
+        self._log = log
+        self._fold = Fold(projections)
+        self._retry = retry
+        self._moved = asyncio.Condition()
+        self.trouble: StoreError | None = None
+
+    @property
+    def position(self) -> int:
+        """The last position that the views know."""
+        return self._fold.position
+
+    @property
+    def stopped(self) -> Mapping[str, ProjectionStoppedError]:
+        """Projections that met a fact which they cannot apply: where, and why."""
+        return MappingProxyType(self._fold.stopped)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self._fold.names
+
+    async def run(self) -> None:
+        """Catch up and follow, until cancelled."""
+        async with aclosing(
+            batches(self._log, after=self.position, retry=self._retry, trouble=self._in_trouble)
+        ) as feed:
+            async for facts in feed:
+                self._fold.apply(facts)
+                async with self._moved:
+                    self._moved.notify_all()
+
+    def _in_trouble(self, error: StoreError | None) -> None:
+        self.trouble = error
+
+    async def reached(self, position: int) -> None:
+        """Wait until the views know `position`; for ever while `run` does not run."""
+        async with self._moved:
+            await self._moved.wait_for(lambda: self.position >= position)
+
+    async def caught_up(self) -> None:
+        """Wait until the views know all that the log holds now."""
+        await self.reached(await self._log.head())
+
+    def view(self, name: str) -> Json:
+        """What a projection shows now.
+
+        Raises:
+            UnknownNameError: there is no such projection.
+            ProjectionStoppedError: it stopped at a fact that it cannot apply.
+        """
+        return self._fold.view(name)
+
+    def state(self, name: str) -> Any:
+        """The state behind a view, for queries (`history.page`, `recommendations.recommend`); to be
+        read at once and not kept. Raises as `view` does."""
+        return self._fold.state(name)
+
+    def snapshot(self) -> Snapshot:
+        """All views at this position, as bytes to compare."""
+        return self._fold.snapshot()

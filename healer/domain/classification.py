@@ -30,7 +30,7 @@ from healer.domain.probe import Outcome, ProbeResult, Reason
 from healer.domain.process import Listener
 from healer.domain.spec import IssueType
 
-__all__ = ["classify", "is_conclusive", "is_gone", "is_held_by_another", "reaches"]
+__all__ = ["classify", "is_conclusive", "is_gone", "reaches"]
 
 UNREACHABLE_ERRNOS: Final = frozenset(
     {
@@ -93,13 +93,6 @@ def is_gone(evidence: Evidence) -> bool:
     told = evidence.probe is not None and evidence.probe.reason is Reason.EXITED
     seen = evidence.process is not None and evidence.alive is False
     return evidence.exit is not None or told or seen
-
-
-def is_held_by_another(evidence: Evidence, port: int, host: str) -> bool:
-    """Whether somebody who is not provably the component serves `host`:`port`."""
-    return evidence.owned is False and any(
-        each.port == port and reaches(each, host) for each in evidence.listeners
-    )
 
 
 def reaches(listener: Listener, host: str) -> bool:

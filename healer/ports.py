@@ -188,6 +188,10 @@ class Host(Protocol):
         """The diagnostic checks, in the order in which they are shown."""
         ...
 
+    def fast_checks(self) -> tuple[str, ...]:
+        """Those of them that are cheap enough to be waited for on the way to a restart."""
+        ...
+
 
 class Prober(Protocol):
     """Looks at a component once."""
@@ -250,6 +254,10 @@ class Recorded:
 
 class EventLog(Protocol):
     """The log: the only memory there is."""
+
+    async def close(self) -> None:
+        """Write what waits, and let go of the log; harmless when done twice."""
+        ...
 
     async def append(self, events: Sequence[Event]) -> int:
         """Append all of `events` or none, durably; returns the position of the last one.

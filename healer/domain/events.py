@@ -274,7 +274,8 @@ class PlaybookFinished(IssueEvent):
 class VerificationRecorded(IssueEvent):
     """Fresh probes, made after the last step. Only a healthy one can make an issue verified.
 
-    `after` is the playbook that it followed, None when no playbook had run.
+    `after` is the playbook that it followed, None when no playbook had run. `foreign` are processes
+    that answer in the component's place: their health is not its own.
     """
 
     TOPIC: ClassVar[str] = "issue.verification_recorded.v1"
@@ -283,6 +284,7 @@ class VerificationRecorded(IssueEvent):
     epoch: int
     after: str | None = None
     elapsed: float = 0.0
+    foreign: tuple[ProcessIdentity, ...] = ()
 
 
 class HealWithheld(IssueEvent):

@@ -35,7 +35,10 @@ class Thresholds:
 
 @dataclass(frozen=True, slots=True)
 class HealthState:
-    """Where a component stands, and the evidence of this epoch that put it there."""
+    """Where a component stands, and the evidence of this epoch that put it there.
+
+    `health` is what people are shown; what heals is `due`, which counts this epoch's evidence only.
+    """
 
     health: Health = Health.UNKNOWN
     epoch: int = 0
@@ -61,18 +64,22 @@ class HealthState:
                 if starting:
                     return replace(self, health=Health.STARTING, successes=0)
                 failures = self.failures + 1
-                beyond = failures >= thresholds.failure or self.health is Health.UNHEALTHY
-                return replace(
-                    self,
-                    health=Health.UNHEALTHY if beyond else Health.SUSPECT,
-                    failures=failures,
-                    successes=0,
-                )
+                unhealthy = failures >= thresholds.failure or self.health is Health.UNHEALTHY
+                health = Health.UNHEALTHY if unhealthy else Health.SUSPECT
+                return replace(self, health=health, failures=failures, successes=0)
+
+    def due(self, thresholds: Thresholds) -> bool:
+        """Whether this epoch holds enough evidence for a heal."""
+        return self.failures >= thresholds.failure
 
     def exited(self) -> HealthState:
-        """The state after the component's process ended: no threshold, it is gone."""
+        """The state after the component's process ended and nothing answers: it is down."""
         return replace(self, health=Health.UNHEALTHY, failures=self.failures + 1, successes=0)
 
-    def next_epoch(self) -> HealthState:
-        """A new life: nothing seen before counts."""
-        return HealthState(health=Health.STARTING, epoch=self.epoch + 1)
+    def voided(self) -> HealthState:
+        """The state after a gap in our own watch: what was counted before it says nothing now."""
+        return replace(self, failures=0, successes=0)
+
+    def next_epoch(self, health: Health) -> HealthState:
+        """A new life, begun in `health`: nothing seen before counts."""
+        return HealthState(health=health, epoch=self.epoch + 1)

@@ -1,0 +1,154 @@
+"""Component: a named service on a port, as the log knows it."""
+
+from __future__ import annotations
+
+from typing import Any, Final, assert_never
+
+from healer.domain import events as fact
+from healer.domain.aggregate import Aggregate, Stamp
+from healer.domain.health import Health
+from healer.domain.probe import ProbeResult
+from healer.domain.process import Launch, OwnerProof, ProcessIdentity
+from healer.domain.spec import ComponentSpec, Mode
+from healer.errors import IllegalCommandError
+
+__all__ = ["Component", "component_stream"]
+
+_LAUNCHES_KEPT: Final = 8
+"""Launches that still prove ownership: an orphan of one of the last eight starts is ours."""
+
+
+def component_stream(name: str) -> str:
+    """The stream of the component of that name."""
+    return f"component:{name}"
+
+
+class Component(Aggregate):
+    """What the log remembers of a component: where it lives, which process it is, how it fares."""
+
+    def __init__(self, stream_id: str) -> None:
+        super().__init__(stream_id)
+        self.name = stream_id.partition(":")[2]
+        self.host: str | None = None
+        self.configured_port: int | None = None
+        self.port: int | None = None
+        self.registered: fact.ComponentRegistered | None = None
+        self.mode = Mode.ACT
+        self.health = Health.UNKNOWN
+        self.epoch = 0
+        self.process: ProcessIdentity | None = None
+        self.launches: tuple[Launch, ...] = ()
+        self.maintenance: fact.MaintenanceStarted | None = None
+
+    def register(self, spec: ComponentSpec, *, launcher: str | None, stamp: Stamp) -> None:
+        """Take the configuration over; records nothing when it says what it said before.
+
+        A changed port in the configuration overrules an earlier rebinding; an unchanged one does
+        not.
+        """
+        known = self.registered
+        facts = {
+            "component": spec.name,
+            "host": spec.host,
+            "port": spec.port,
+            "criticality": spec.criticality,
+            "mode": spec.mode,
+            "launcher": launcher,
+            "depends_on": spec.depends_on,
+        }
+        if known is None or any(getattr(known, key) != value for key, value in facts.items()):
+            self._fact(fact.ComponentRegistered, stamp, **facts)
+
+    def change_health(
+        self, after: Health, *, epoch: int, probe: ProbeResult | None, stamp: Stamp
+    ) -> None:
+        """Record a new health; records nothing when it is the old one."""
+        if after is not self.health:
+            self._fact(
+                fact.HealthChanged, stamp, before=self.health, after=after, epoch=epoch, probe=probe
+            )
+
+    def adopt(
+        self,
+        process: ProcessIdentity,
+        *,
+        proof: OwnerProof,
+        port: int,
+        epoch: int,
+        launch_id: str | None,
+        stamp: Stamp,
+    ) -> None:
+        """Record that this process is the component; records nothing when that is known."""
+        if self.process is None or self.process.same_as(process) is not True:
+            self._fact(
+                fact.ProcessAdopted,
+                stamp,
+                process=process,
+                proof=proof,
+                port=port,
+                epoch=epoch,
+                launch_id=launch_id,
+            )
+
+    def rebind(self, new_port: int, *, stamp: Stamp) -> None:
+        """Record that the component lives on another port now."""
+        if self.port is None or self.port == new_port:
+            raise IllegalCommandError("rebind", f"{self.name} lives on port {self.port} already")
+        self._fact(fact.PortRebound, stamp, old_port=self.port, new_port=new_port)
+
+    def start_maintenance(self, duration: float, reason: str, *, stamp: Stamp) -> None:
+        """No heals for `duration` seconds."""
+        self._fact(fact.MaintenanceStarted, stamp, duration=duration, reason=reason)
+
+    def end_maintenance(self, reason: str, *, stamp: Stamp) -> None:
+        """Heals are allowed again."""
+        if self.maintenance is None:
+            raise IllegalCommandError("end the maintenance", f"{self.name} is in none")
+        self._fact(fact.MaintenanceEnded, stamp, reason=reason)
+
+    def change_mode(self, after: Mode, reason: str, *, stamp: Stamp) -> None:
+        """Change how far the healer may go; records nothing when it is the old mode."""
+        if after is not self.mode:
+            self._fact(fact.ModeChanged, stamp, before=self.mode, after=after, reason=reason)
+
+    def in_maintenance(self, stamp: Stamp) -> bool:
+        """Whether a maintenance window is open at `stamp.now`."""
+        window = self.maintenance
+        return (
+            window is not None and (stamp.now - window.timestamp).total_seconds() < window.duration
+        )
+
+    def evolve(self, event: fact.ComponentFact) -> None:
+        """Apply one fact; never refuses."""
+        match event:
+            case fact.ComponentRegistered():
+                if event.port != self.configured_port:
+                    self.port = self.configured_port = event.port
+                if self.registered is None or self.registered.mode is not event.mode:
+                    self.mode = event.mode
+                self.host = event.host
+                self.registered = event
+            case fact.HealthChanged():
+                self.health = event.after
+                self.epoch = max(self.epoch, event.epoch)
+            case fact.PortRebound():
+                self.port = event.new_port
+            case fact.MaintenanceStarted():
+                self.maintenance = event
+            case fact.MaintenanceEnded():
+                self.maintenance = None
+            case fact.ModeChanged():
+                self.mode = event.after
+            case fact.ProcessAdopted():
+                self.process = event.process
+                self.epoch = max(self.epoch, event.epoch)
+                if event.launch_id is not None:
+                    launch = Launch(launch_id=event.launch_id, leader=event.process)
+                    kept = [old for old in self.launches if old.launch_id != event.launch_id]
+                    self.launches = (*kept, launch)[-_LAUNCHES_KEPT:]
+            case _:
+                assert_never(event)
+
+    def _fact(self, event_type: type[fact.ComponentEvent], stamp: Stamp, **facts: Any) -> None:
+        facts.setdefault("component", self.name)
+        self._record(event_type, stamp, correlation_id=stamp.causation_id or self.id, **facts)

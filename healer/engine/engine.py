@@ -1,0 +1,334 @@
+"""The engine: a keeper for each component, and what operators may ask of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from healer.domain.component import Component, component_stream
+from healer.domain.events import IssueDetected, RemediationStarted
+from healer.domain.health import HealthState
+from healer.domain.issue import NetworkIssue
+from healer.domain.lifecycle import State
+from healer.domain.playbook import Target
+from healer.domain.policy import Withhold
+from healer.domain.probe import ProbeResult
+from healer.domain.process import ProcessIdentity
+from healer.domain.routing import choose_route
+from healer.domain.spec import Budget, ComponentSpec, HookLaunch, IssueType
+from healer.engine.fleet import FleetBook
+from healer.engine.journal import Journal
+from healer.engine.keeper import HealRequest, Keeper
+from healer.errors import HealWithheldError, UnknownNameError
+from healer.playbooks import ACTIONS, Instance, Plan
+from healer.ports import Clock, EventLog, Host, Ids, Launcher, Prober
+
+__all__ = ["ComponentStatus", "Engine", "HealReport", "PlannedStep"]
+
+_STOP_WITHIN: Final = 30.0
+"""Seconds that steps in flight get to end and be recorded when the healer stops: the longest
+default grace, and the time that a SIGKILL is waited for, with room."""
+
+_log = structlog.get_logger("healer.engine")
+
+LauncherFactory = Callable[[ComponentSpec], Launcher | None]
+
+
+@dataclass(frozen=True, slots=True)
+class HealReport:
+    """How a heal that was asked for ended."""
+
+    issue_id: str
+    component: str
+    port: int
+    issue_type: IssueType
+    state: State
+    playbooks_executed: tuple[str, ...]
+    reason: str | None
+
+    @property
+    def success(self) -> bool:
+        """Whether the component was seen to be cured."""
+        return self.state is State.VERIFIED
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStep:
+    """What a step would do now; `does` is None where there is nothing to do (`skipped`)."""
+
+    playbook: str
+    action: str
+    does: str | None
+    skipped: str | None
+    targets: tuple[Target, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentStatus:
+    """A component as the healer sees it now."""
+
+    name: str
+    host: str
+    port: int
+    health: HealthState
+    process: ProcessIdentity | None
+    last_probe: ProbeResult | None
+    issue: NetworkIssue | None
+    healing: bool
+
+
+class Engine:
+    """Runs all components of one node. `start`, then ask; `stop` finishes what is in flight."""
+
+    def __init__(
+        self,
+        specs: Mapping[str, ComponentSpec],
+        budget: Budget,
+        *,
+        log: EventLog,
+        host: Host,
+        prober: Prober,
+        clock: Clock,
+        ids: Ids,
+        node: str,
+        launchers: LauncherFactory,
+    ) -> None:
+        self.log = log
+        self._clock = clock
+        self._stopping = asyncio.Event()
+        self.fleet = FleetBook(specs, budget, clock=clock, ids=ids)
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._keepers: dict[str, Keeper] = {}
+        for name, spec in specs.items():
+            announcer = None
+            if spec.announce is not None:
+                hook = spec.model_copy(update={"launch": HookLaunch(hook=spec.announce)})
+                announcer = launchers(hook)
+            instance = Instance(
+                spec,
+                Component(component_stream(name)),
+                host=host,
+                prober=prober,
+                ids=ids,
+                launcher=launchers(spec),
+                announcer=announcer,
+            )
+            self._keepers[name] = Keeper(
+                instance,
+                fleet=self.fleet,
+                journal=Journal(log, clock, node),
+                clock=clock,
+                ids=ids,
+                stopping=self._stopping,
+            )
+
+    # Life
+
+    @property
+    def running(self) -> bool:
+        """Whether components are being watched."""
+        return bool(self._tasks) and not self._stopping.is_set()
+
+    async def start(self) -> bool:
+        """Take in what the log remembers, then watch; False when it was running already."""
+        if self._tasks:
+            return False
+        await self._remember()
+        for name, keeper in self._keepers.items():
+            task = asyncio.create_task(keeper.run(), name=f"keeper {name}")
+            task.add_done_callback(self._keeper_ended)
+            self._tasks[name] = task
+        return True
+
+    async def stop(self) -> None:
+        """Finish or record what is in flight, and stop watching. Components live on."""
+        self._stopping.set()
+        if not self._tasks:
+            return
+        _, unfinished = await asyncio.wait(self._tasks.values(), timeout=_STOP_WITHIN)
+        for task in unfinished:
+            _log.error("stopped_in_flight", task=task.get_name())
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        self._tasks.clear()
+
+    async def failed(self) -> BaseException:
+        """Wait for a keeper to die of a defect: the daemon must not go on without it."""
+        while True:
+            done, _ = await asyncio.wait(self._tasks.values(), return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                error = None if task.cancelled() else task.exception()
+                if error is not None:
+                    return error
+            if self._stopping.is_set():
+                await asyncio.Event().wait()
+
+    # What may be asked
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The components, in the order of the configuration."""
+        return tuple(self._keepers)
+
+    def status(self, name: str) -> ComponentStatus:
+        """One component, now.
+
+        Raises:
+            UnknownNameError: there is none of that name.
+        """
+        keeper = self._keeper(name)
+        instance = keeper.instance
+        process = instance.process
+        return ComponentStatus(
+            name=name,
+            host=instance.spec.host,
+            port=instance.port,
+            health=keeper.watch.state,
+            process=process.identity if process is not None and not process.gone() else None,
+            last_probe=keeper.watch.last_probe,
+            issue=keeper.heal.issue if keeper.heal else None,
+            healing=keeper.heal is not None and keeper.heal.acting,
+        )
+
+    async def heal(self, name: str, request: HealRequest) -> str:
+        """Ask for a heal; the id of the issue that carries it.
+
+        Raises:
+            UnknownNameError: there is no such component or playbook.
+            HealInProgressError: one is under way.
+            HealWithheldError: everything is paused.
+        """
+        keeper = self._keeper(name)
+        choose_route(
+            request.issue_type or IssueType.PORT_NOT_LISTENING,
+            keeper.instance.spec,
+            forced=request.playbooks,
+            skip=request.skip,
+        )
+        if self.fleet.paused:
+            issue = keeper.heal.issue.id if keeper.heal else None
+            raise HealWithheldError(name, issue, "paused", {})
+        return await keeper.request(request)
+
+    async def outcome(self, name: str, issue_id: str) -> HealReport:
+        """Wait for the end of an issue, and say how it ended."""
+        issue = await self._keeper(name).outcome(issue_id)
+        return HealReport(
+            issue_id=issue.id,
+            component=issue.component,
+            port=self.status(name).port,
+            issue_type=issue.issue_type,
+            state=issue.state,
+            playbooks_executed=issue.executed,
+            reason=issue.reason or (issue.withheld.reason if issue.withheld else None),
+        )
+
+    def failing(self) -> tuple[str, ...]:
+        """Components that are not healthy now and that nothing is acting on."""
+        return tuple(
+            name
+            for name, keeper in self._keepers.items()
+            if name in self.fleet.unhealthy and not (keeper.heal and keeper.heal.acting)
+        )
+
+    async def plan(
+        self,
+        name: str,
+        *,
+        issue_type: IssueType | None = None,
+        playbooks: Sequence[str] | None = None,
+        skip: Sequence[str] = (),
+    ) -> tuple[IssueType, tuple[PlannedStep, ...]]:
+        """A dry run: what a heal would do now, to which processes. Changes nothing.
+
+        Raises:
+            UnknownNameError: there is no such component or playbook.
+        """
+        keeper = self._keeper(name)
+        instance = keeper.instance
+        if issue_type is None:
+            issue_type = await keeper.watch.classify(
+                await keeper.watch.evidence(keeper.watch.last_probe)
+            )
+        route = choose_route(issue_type, instance.spec, forced=playbooks, skip=skip)
+        blank = NetworkIssue("dry-run")
+        steps: list[PlannedStep] = []
+        for playbook in route.playbooks:
+            for step in playbook.steps:
+                if step.undo:
+                    continue
+                plan = await ACTIONS[step.action].plan(instance, blank)
+                ready = isinstance(plan, Plan)
+                steps.append(
+                    PlannedStep(
+                        playbook=playbook.name,
+                        action=step.action,
+                        does=plan.does if isinstance(plan, Plan) else None,
+                        skipped=None if isinstance(plan, Plan) else plan.reason,
+                        targets=plan.targets if ready and isinstance(plan, Plan) else (),
+                    )
+                )
+        return issue_type, tuple(steps)
+
+    def withheld(self, name: str) -> Withhold | None:
+        """Why a heal of the component would be withheld now; None when it would not."""
+        keeper = self._keeper(name)
+        verdict = self.fleet.ask(
+            name, keeper.instance.component.mode, maintenance=False, forced=False
+        )
+        return verdict if isinstance(verdict, Withhold) else None
+
+    async def approve(self, name: str, actor: str) -> str:
+        """Allow the heal that is suggested for the component; the id of its issue.
+
+        Raises:
+            UnknownNameError: there is no such component, or nothing is suggested for it.
+        """
+        heal = self._keeper(name).heal
+        if heal is None:
+            raise UnknownNameError("suggested heal of", name, ())
+        await heal.approve(actor)
+        return heal.issue.id
+
+    async def deny(self, name: str, actor: str, reason: str) -> str:
+        """Refuse the heal that is suggested for the component; the id of its issue.
+
+        Raises:
+            UnknownNameError: there is no such component, or nothing is suggested for it.
+        """
+        heal = self._keeper(name).heal
+        if heal is None:
+            raise UnknownNameError("suggested heal of", name, ())
+        await heal.deny(actor, reason)
+        return heal.issue.id
+
+    # Inside
+
+    def _keeper(self, name: str) -> Keeper:
+        try:
+            return self._keepers[name]
+        except KeyError:
+            raise UnknownNameError("component", name, self.names) from None
+
+    async def _remember(self) -> None:
+        """What back-off and recurrence need of the past."""
+        after = 0
+        owners: dict[str, Keeper] = {}
+        while batch := await self.log.read(after=after):
+            for recorded in batch:
+                event = recorded.event
+                if isinstance(event, IssueDetected) and event.component in self._keepers:
+                    keeper = self._keepers[event.component]
+                    owners[event.originator_id] = keeper
+                    keeper.remember(event.originator_id, event)
+                elif isinstance(event, RemediationStarted) and event.originator_id in owners:
+                    owners[event.originator_id].remember_attempt(event)
+            after = batch[-1].position
+
+    def _keeper_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            _log.critical("keeper_died", task=task.get_name(), exc_info=task.exception())

@@ -1,0 +1,520 @@
+"""Carries one issue through its life: asks what it needs next, does it, writes it down.
+
+The decision is `next_move`, a pure function of the issue; here is what is done about it. Intent is
+durable before the effect, the outcome follows, and only fresh probes end an issue as verified.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar, assert_never
+
+import structlog
+
+from healer.domain import decision
+from healer.domain.aggregate import Stamp
+from healer.domain.classification import is_conclusive
+from healer.domain.diagnosis import conclude
+from healer.domain.events import StepSettled, StepStarted, StepSucceeded
+from healer.domain.health import Health
+from healer.domain.issue import NetworkIssue
+from healer.domain.playbook import Check, CheckStatus, PlaybookOutcome, Settlement, StepResult
+from healer.domain.policy import Go, Withhold
+from healer.domain.probe import ProbeResult
+from healer.domain.process import OwnerProof, ProcessIdentity
+from healer.domain.routing import (
+    DIAGNOSE_NETWORK,
+    RESTART_COMPONENT,
+    choose_route,
+    playbook_named,
+)
+from healer.domain.spec import Mode
+from healer.engine.fleet import FleetBook
+from healer.engine.journal import Journal
+from healer.errors import HostError
+from healer.playbooks import ACTIONS, Action, Instance, Plan, Skip, StepFailedError, probe_until
+from healer.ports import Clock
+from healer.watchdog.watch import Watch
+
+__all__ = ["Heal", "Wishes"]
+
+_PATIENCE: Final = 0.25
+"""Seconds that slow checks may hold up a remediation whose evidence is not conclusive; those that
+are not done by then go on beside it, and are recorded when they are."""
+
+_T = TypeVar("_T")
+
+_log = structlog.get_logger("healer.heal")
+
+
+@dataclass(slots=True)
+class Wishes:
+    """What an operator wants of a heal. `forced` overrules mode, maintenance and budget."""
+
+    actor: str = "watchdog"
+    forced: bool = False
+    playbooks: tuple[str, ...] | None = None
+    skip: tuple[str, ...] = ()
+
+
+class Heal:
+    """One issue under way. `run` returns when it has ended, or when the healer is to stop; then it
+    stays open in the log and is resumed by the next start."""
+
+    def __init__(
+        self,
+        issue: NetworkIssue,
+        instance: Instance,
+        watch: Watch,
+        *,
+        fleet: FleetBook,
+        journal: Journal,
+        clock: Clock,
+        stopping: asyncio.Event,
+        wishes: Wishes,
+        first_seen: float | None = None,
+    ) -> None:
+        self.issue = issue
+        self.wishes = wishes
+        self._instance = instance
+        self._watch = watch
+        self._fleet = fleet
+        self._journal = journal
+        self._clock = clock
+        self._stopping = stopping
+        self._first_seen = first_seen
+        self._late: dict[str, asyncio.Task[Check]] = {}
+        self._go = asyncio.Event()
+        self._approval = asyncio.Event()
+        self.acting = False
+
+    @property
+    def _mode(self) -> Mode:
+        return Mode.ACT if self.wishes.forced else self._instance.component.mode
+
+    async def run(self) -> None:
+        """Go on until the issue has ended or the healer is to stop.
+
+        Raises:
+            StoreError: a fact could not be made durable; nothing was done on the strength of it.
+        """
+        try:
+            while not self.issue.closed and not self._stopping.is_set():
+                await self._make(decision.next_move(self.issue, self._mode))
+                self._record_late_checks()
+        finally:
+            for task in self._late.values():
+                task.cancel()
+            self._end_acting()
+            if self.issue.closed:
+                self._instance.release()
+
+    def force(self, wishes: Wishes) -> None:
+        """An operator wants it healed now, whatever it is withheld for."""
+        self.wishes = wishes
+        self._go.set()
+
+    async def approve(self, actor: str) -> None:
+        """An operator allows the suggested heal."""
+        self.issue.grant_approval(stamp=self._journal.stamp(actor))
+        await self._save()
+        self._approval.set()
+
+    async def deny(self, actor: str, reason: str) -> None:
+        """An operator refuses the suggested heal."""
+        self.issue.deny_approval(reason, stamp=self._journal.stamp(actor))
+        await self._save()
+        self._approval.set()
+
+    async def _make(self, move: decision.Move) -> None:
+        match move:
+            case decision.Diagnose():
+                await self._diagnose()
+            case decision.RouteIssue():
+                self._choose_route()
+            case decision.AskApproval():
+                await self._ask_approval()
+            case decision.Remediate():
+                await self._remediate()
+            case decision.StartPlaybook():
+                self._begin_acting()
+                self.issue.start_playbook(stamp=self._stamp())
+            case decision.RunStep():
+                self._begin_acting()
+                await self._run_step(move)
+            case decision.SettleStep():
+                await self._settle(move.intent)
+            case decision.FinishPlaybook():
+                self.issue.finish_playbook(stamp=self._stamp())
+                self._instance.release()
+            case decision.Verify():
+                await self._verify()
+            case decision.Verified():
+                await self._close_verified()
+            case decision.Fail():
+                await self._close_failed(move.reason)
+            case decision.Done():
+                return
+            case _:
+                assert_never(move)
+
+    # Diagnosis
+
+    async def _diagnose(self) -> None:
+        issue, host = self.issue, self._instance.host
+        names = host.check_names()
+        fast = host.fast_checks()
+        if issue.state == "detected":
+            issue.start_diagnosis(DIAGNOSE_NETWORK, names, stamp=self._stamp())
+        for name in names:
+            self._late[name] = asyncio.create_task(
+                host.check(name, self._instance.spec, self._instance.port)
+            )
+        # The log writes while the host looks: neither waits for the other.
+        await asyncio.gather(self._save(), *(self._late[name] for name in fast))
+        if not is_conclusive(issue.evidence, issue.issue_type):
+            slow = [self._late[name] for name in names if name not in fast]
+            if slow:
+                await asyncio.wait(slow, timeout=_PATIENCE)
+        self._record_late_checks()
+        found = conclude(
+            issue.evidence, issue.issue_type, tuple(issue.checks.values()), self._instance.spec
+        )
+        issue.complete_diagnosis(
+            issue_type=found.issue_type,
+            findings=found.findings,
+            recommendations=found.recommendations,
+            pending=[name for name in names if name in self._late],
+            stamp=self._stamp(),
+        )
+
+    def _record_late_checks(self) -> None:
+        for name in [name for name, task in self._late.items() if task.done()]:
+            check = self._late.pop(name).result()
+            if not self.issue.closed:
+                self.issue.record_check(check, stamp=self._stamp())
+
+    async def _finish_checks(self) -> None:
+        """Before the issue closes: wait a little for what still looks, and say what did not end."""
+        if self._late:
+            await asyncio.wait(self._late.values(), timeout=_PATIENCE)
+        self._record_late_checks()
+        for name, task in self._late.items():
+            task.cancel()
+            unfinished = Check(
+                name=name, status=CheckStatus.UNKNOWN, facts={"why": "not finished in time"}
+            )
+            self.issue.record_check(unfinished, stamp=self._stamp())
+        self._late.clear()
+
+    # Route, approval, budget
+
+    def _choose_route(self) -> None:
+        route = choose_route(
+            self.issue.issue_type,
+            self._instance.spec,
+            forced=self.wishes.playbooks,
+            skip=self.wishes.skip,
+        )
+        self.issue.choose_route(
+            route.playbooks,
+            candidates=route.candidates,
+            probabilities=route.probabilities,
+            chosen_by=route.chosen_by,
+            skipped=route.skipped,
+            stamp=self._stamp("policy"),
+        )
+
+    async def _ask_approval(self) -> None:
+        expires = self._fleet.budget.approval_expires
+        if self.issue.approval is None:
+            self.issue.request_approval(expires_in=expires, stamp=self._stamp("policy"))
+            await self._save()
+        if await self._wait(expires, self._approval.wait()) == "timeout":
+            self.issue.deny_approval("expired", stamp=self._stamp("policy"))
+
+    async def _remediate(self) -> None:
+        """Wait for leave of the budget, then begin."""
+        while True:
+            verdict = self._fleet.ask(
+                self.issue.component,
+                self._mode,
+                maintenance=self._instance.component.in_maintenance(self._stamp()),
+                forced=self.wishes.forced,
+            )
+            if isinstance(verdict, Go):
+                break
+            await self._withhold(verdict)
+            woken = await self._wait(verdict.retry_in, self._fleet.changed())
+            if woken in {"stopping", "recovered"}:
+                return
+        attempt = self._begin_acting(rearmed=verdict.rearmed)
+        if self.issue.remaining:
+            self.issue.start_remediation(attempt=attempt, stamp=self._stamp("policy"))
+        else:
+            await self._verify()
+
+    async def _withhold(self, verdict: Withhold) -> None:
+        issue = self.issue
+        last = issue.withheld
+        if last is None or (last.reason, last.cause) != (verdict.reason, verdict.cause):
+            issue.withhold(
+                verdict.reason,
+                arithmetic=verdict.arithmetic,
+                cause=verdict.cause,
+                retry_in=verdict.retry_in,
+                stamp=self._stamp("policy"),
+            )
+        if verdict.page and verdict.reason not in issue.escalations:
+            issue.escalate(verdict.reason, stamp=self._stamp("policy"))
+        await self._save()
+
+    async def _wait(self, seconds: float | None, event: Coroutine[Any, Any, object]) -> str:
+        """Wait for the event, the time, the operator, the stop or the recovery of the component.
+
+        Says which it was. A recovery is recorded: fresh probes, and the next move verifies.
+        """
+        recovery = asyncio.create_task(self._watch.until_healthy())
+        waits: dict[str, asyncio.Task[Any]] = {
+            "stopping": asyncio.create_task(self._stopping.wait()),
+            "forced": asyncio.create_task(self._go.wait()),
+            "event": asyncio.create_task(event),
+            "recovered": recovery,
+        }
+        try:
+            await asyncio.wait(waits.values(), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            woken = next((name for name, task in waits.items() if task.done()), "timeout")
+            self._go.clear()
+            if woken == "recovered":
+                await self._record_verification(healthy=True, probes=recovery.result(), begun=None)
+            return woken
+        finally:
+            for task in waits.values():
+                task.cancel()
+            await asyncio.gather(*waits.values(), return_exceptions=True)
+
+    def _begin_acting(self, *, rearmed: bool = False) -> int:
+        """Take a place among the heals under way, once; the number of this heal in a row."""
+        if self.acting:
+            return self._fleet.ledger(self.issue.component).attempts
+        self.acting = True
+        return self._fleet.begin(self.issue.component, rearmed=rearmed)
+
+    def _end_acting(self) -> None:
+        if self.acting:
+            self.acting = False
+            self._fleet.end(self.issue.component)
+
+    # Steps
+
+    async def _run_step(self, move: decision.RunStep) -> None:
+        action = ACTIONS[move.step.action]
+        plan = await self._plan(action)
+        if isinstance(plan, Skip):
+            self.issue.skip_step(plan.reason, stamp=self._stamp())
+            return
+        self.issue.start_step(
+            targets=plan.targets,
+            port=plan.port,
+            launch_id=plan.launch_id,
+            manager=plan.manager,
+            stamp=self._stamp(),
+        )
+        if not action.looks:
+            await self._save()
+        begun = self._clock.monotonic()
+        try:
+            result = await self._perform(action, plan)
+        except StepFailedError as error:
+            elapsed = self._clock.monotonic() - begun
+            self.issue.fail_step(error.result, elapsed=elapsed, stamp=self._stamp())
+        else:
+            elapsed = self._clock.monotonic() - begun
+            self.issue.succeed_step(result, elapsed=elapsed, stamp=self._stamp())
+            self._take_over(action.name, result)
+        if not action.looks or action.name == "commit_port":
+            await self._save()
+
+    async def _plan(self, action: Action) -> Plan | Skip:
+        """What the action would do; a plan without targets when even that cannot be said."""
+        try:
+            return await action.plan(self._instance, self.issue)
+        except (HostError, StepFailedError) as error:
+            return Plan(does=f"cannot plan {action.name}: {error}")
+
+    async def _perform(self, action: Action, plan: Plan) -> StepResult:
+        try:
+            return await action.perform(self._instance, self.issue, plan)
+        except StepFailedError:
+            raise
+        except HostError as error:
+            facts = StepResult(errno=error.errno)
+            raise StepFailedError("host_error", facts, str(error)) from error
+        except Exception as error:
+            # A defect of ours: recorded as the step's failure, so that the issue goes on, and told.
+            _log.exception("step_defect", issue=self.issue.id, action=action.name)
+            raise StepFailedError("internal_error", detail=type(error).__name__) from error
+
+    def _take_over(self, action: str, result: StepResult) -> None:
+        """What the outcome of a step means for the component, appended together with it."""
+        component = self._instance.component
+        if result.started is not None:
+            component.adopt(
+                result.started,
+                proof=OwnerProof.LAUNCHED,
+                port=result.port or self._instance.port,
+                epoch=self._watch.state.epoch,
+                launch_id=result.launch_id,
+                stamp=self._stamp(),
+            )
+        if action == "commit_port" and result.port is not None:
+            component.rebind(result.port, stamp=self._stamp())
+
+    async def _settle(self, intent: StepStarted) -> None:
+        """Look at what became of a step whose healer died in the middle of it."""
+        action = ACTIONS.get(intent.action)
+        stamp = self._stamp("recovery")
+        if action is None:
+            unknown = StepResult(error="unknown_action")
+            self.issue.settle_step(Settlement.UNKNOWABLE, unknown, stamp=stamp)
+        else:
+            settlement, result = await action.settle(self._instance, self.issue, intent)
+            self.issue.settle_step(settlement, result, stamp=stamp)
+            if settlement is Settlement.OBSERVED:
+                self._take_over(intent.action, result)
+        await self._save()
+
+    # Verification and the end
+
+    async def _verify(self) -> None:
+        begun = self._clock.monotonic()
+        spec = self._instance.spec
+        patient = self._awaits_start()
+        if not patient and self._instance.process is not None and self._instance.process.gone():
+            self._instance.hold(None)
+        looking = probe_until(
+            self._instance,
+            self._instance.port,
+            within=spec.start_period if patient else 0.0,
+            patient=patient,
+        )
+        seen = await self._unless_stopping(looking)
+        if seen is None:
+            return
+        healthy, probes = seen
+        if not await self._record_verification(healthy=healthy, probes=probes, begun=begun):
+            await self._fill_cleared_port()
+
+    def _awaits_start(self) -> bool:
+        """Whether somebody is starting the component now, so that it deserves its start period."""
+        if not self.issue.finished:
+            return False
+        _, last_outcome = self.issue.finished[-1]
+        if last_outcome is not PlaybookOutcome.COMPLETED:
+            return False
+        for outcome in self.issue.outcomes.values():
+            if outcome.action not in {"start", "start_reserved"}:
+                continue
+            if isinstance(outcome, StepSucceeded):
+                return True
+            if isinstance(outcome, StepSettled):
+                return outcome.settlement is Settlement.OBSERVED
+        return self._instance.launcher is None and not self.issue.remaining
+
+    async def _record_verification(
+        self, *, healthy: bool, probes: Sequence[ProbeResult], begun: float | None
+    ) -> bool:
+        """Take down what was seen; whether it is a cure. Strangers that answer are none."""
+        foreign: tuple[ProcessIdentity, ...] = ()
+        if healthy and await self._watch.usurped():
+            async with self._instance.occupants(self._instance.port, members=False) as found:
+                foreign = found.strangers
+            healthy = False
+        if healthy and self._instance.process is None:
+            adopted = await self._instance.adopt()
+            if adopted is not None and adopted[1] is not None:
+                self._instance.component.adopt(
+                    adopted[0],
+                    proof=adopted[1],
+                    port=self._instance.port,
+                    epoch=self._watch.state.epoch,
+                    launch_id=None,
+                    stamp=self._stamp(),
+                )
+        self.issue.record_verification(
+            healthy=healthy,
+            probes=probes,
+            epoch=self._watch.state.epoch,
+            elapsed=0.0 if begun is None else self._clock.monotonic() - begun,
+            foreign=foreign,
+            stamp=self._stamp(),
+        )
+        return healthy
+
+    async def _fill_cleared_port(self) -> None:
+        """A cleared port with nothing on it is not a cure: the component's launcher comes next."""
+        issue = self.issue
+        if issue.state != "remediating" or not issue.finished:
+            return
+        bind = await self._instance.host.bind_test(self._instance.spec.host, self._instance.port)
+        if decision.wants_launcher(
+            issue, port_free=bind.free, has_launcher=self._instance.launcher is not None
+        ):
+            restart = playbook_named(RESTART_COMPONENT)
+            playbooks = (restart, *issue.remaining)
+            issue.choose_route(
+                playbooks,
+                candidates=tuple(playbook.name for playbook in playbooks),
+                probabilities=(1.0, *(0.0 for _ in issue.remaining)),
+                chosen_by="cleared_port",
+                stamp=self._stamp("policy"),
+            )
+
+    async def _close_verified(self) -> None:
+        await self._finish_checks()
+        self.issue.verify(resolved_in=self._since_first_seen(), stamp=self._stamp())
+        self._watch.begin_epoch(Health.HEALTHY)
+        self._instance.component.change_health(
+            Health.HEALTHY,
+            epoch=self._watch.state.epoch,
+            probe=self.issue.verification.probes[-1] if self.issue.verification else None,
+            stamp=self._stamp(),
+        )
+        await self._save()
+        self._fleet.mark(self.issue.component, healthy=True)
+
+    async def _close_failed(self, reason: str) -> None:
+        await self._finish_checks()
+        self.issue.escalate(reason, stamp=self._stamp("policy"))
+        self.issue.fail(reason, resolved_in=self._since_first_seen(), stamp=self._stamp())
+        self._watch.begin_epoch(Health.UNHEALTHY)
+        await self._save()
+
+    # Small things
+
+    async def _unless_stopping(self, work: Coroutine[Any, Any, _T]) -> _T | None:
+        """The result of `work`, or None when the healer is to stop first; then it is cancelled."""
+        task = asyncio.create_task(work)
+        stop = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)
+            return task.result() if task.done() else None
+        finally:
+            for waiting in (task, stop):
+                waiting.cancel()
+            await asyncio.gather(task, stop, return_exceptions=True)
+
+    def _since_first_seen(self) -> float:
+        if self._first_seen is not None:
+            return self._clock.monotonic() - self._first_seen
+        # The healer that saw it is dead: its clock is gone, the label is all there is.
+        age = (self._clock.now() - self.issue.opened_at).total_seconds()
+        return max(0.0, age) + self.issue.seen_after
+
+    def _stamp(self, actor: str | None = None) -> Stamp:
+        return self._journal.stamp(actor or self.wishes.actor)
+
+    async def _save(self) -> None:
+        await self._journal.save(self.issue, self._instance.component)

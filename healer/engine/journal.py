@@ -1,0 +1,34 @@
+"""Appends what aggregates have decided, and stamps decisions."""
+
+from __future__ import annotations
+
+from healer.domain.aggregate import Aggregate, Stamp
+from healer.domain.events import Event
+from healer.ports import Clock, EventLog
+
+__all__ = ["Journal"]
+
+
+class Journal:
+    """The way of facts into the log, for one component: in order, one append at a time."""
+
+    def __init__(self, log: EventLog, clock: Clock, node: str) -> None:
+        self.log = log
+        self._clock = clock
+        self._node = node
+
+    def stamp(self, actor: str, causation_id: str | None = None) -> Stamp:
+        """A stamp for decisions made now."""
+        return Stamp(now=self._clock.now(), actor=actor, node=self._node, causation_id=causation_id)
+
+    async def save(self, *aggregates: Aggregate) -> None:
+        """Append the pending facts of all of `aggregates`, together or not at all.
+
+        Raises:
+            StoreError: they are not durable, and the aggregates have to be read again.
+        """
+        events: list[Event] = []
+        for aggregate in aggregates:
+            events += aggregate.collect_events()
+        if events:
+            await self.log.append(events)

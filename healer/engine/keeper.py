@@ -1,0 +1,300 @@
+"""Keeps one component: watches it, heals it when it is in need. One task, one issue at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from healer.domain.component import component_stream
+from healer.domain.events import IssueDetected, RemediationStarted
+from healer.domain.health import Health, HealthState
+from healer.domain.issue import NetworkIssue
+from healer.domain.probe import ProbeResult
+from healer.domain.process import OwnerProof, ProcessIdentity
+from healer.domain.spec import Criticality, IssueType, Severity
+from healer.engine.fleet import FleetBook
+from healer.engine.heal import Heal, Wishes
+from healer.engine.journal import Journal
+from healer.errors import HealInProgressError, StoreError
+from healer.playbooks import Instance
+from healer.ports import Clock, Ids
+from healer.watchdog.watch import Detection, Watch
+
+__all__ = ["HealRequest", "Keeper"]
+
+_RETRY: Final = 1.0
+"""Seconds between attempts to go on while the log cannot be written."""
+
+_SEVERITIES: Final = {
+    Criticality.LOW: Severity.LOW,
+    Criticality.MEDIUM: Severity.MEDIUM,
+    Criticality.HIGH: Severity.HIGH,
+    Criticality.CRITICAL: Severity.CRITICAL,
+}
+
+_log = structlog.get_logger("healer.keeper")
+
+
+@dataclass(frozen=True, slots=True)
+class HealRequest:
+    """A heal that somebody asked for. None for the issue type: what the evidence says."""
+
+    actor: str
+    issue_type: IssueType | None = None
+    severity: Severity | None = None
+    playbooks: tuple[str, ...] | None = None
+    skip: tuple[str, ...] = ()
+
+
+class Keeper:
+    """The life of one component under this healer."""
+
+    def __init__(
+        self,
+        instance: Instance,
+        *,
+        fleet: FleetBook,
+        journal: Journal,
+        clock: Clock,
+        ids: Ids,
+        stopping: asyncio.Event,
+    ) -> None:
+        self.instance = instance
+        self.name = instance.spec.name
+        self._fleet = fleet
+        self._journal = journal
+        self._clock = clock
+        self._ids = ids
+        self._stopping = stopping
+        self.watch = Watch(
+            instance, clock=clock, on_health=self._health_changed, on_adopted=self._adopted
+        )
+        self.heal: Heal | None = None
+        self.last_issue: str | None = None
+        self._issues = 0
+        self._requests: asyncio.Queue[tuple[HealRequest, asyncio.Future[str]]] = asyncio.Queue()
+        self._ended: dict[str, asyncio.Future[NetworkIssue]] = {}
+
+    async def request(self, wanted: HealRequest) -> str:
+        """Ask for a heal; the id of the issue that carries it.
+
+        Raises:
+            HealInProgressError: a playbook is acting on the component now.
+        """
+        if self.heal is not None:
+            if self.heal.acting:
+                raise HealInProgressError(self.name, self.heal.issue.id)
+            self.heal.force(_wishes(wanted))
+            return self.heal.issue.id
+        opened: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._requests.put_nowait((wanted, opened))
+        return await opened
+
+    async def outcome(self, issue_id: str) -> NetworkIssue:
+        """Wait for the end of an issue that is open now."""
+        future = self._ended.get(issue_id)
+        if future is None:
+            events = await self._journal.log.stream(issue_id)
+            return NetworkIssue.replay(issue_id, events)
+        return await asyncio.shield(future)
+
+    async def run(self) -> None:
+        """Watch and heal until the healer stops. While the log is away, hold, and say so."""
+        begun = False
+        while not self._stopping.is_set():
+            try:
+                if not begun:
+                    await self._begin()
+                    begun = True
+                await self._turn()
+            except StoreError as error:
+                _log.error("log_unavailable", component=self.name, error=str(error))
+                # What was decided and not written is forgotten; the log says what is true.
+                begun = False
+                await self._sleep(_RETRY)
+        self.instance.close()
+
+    # From start to first watch
+
+    async def _begin(self) -> None:
+        """Read the component from the log, find its process, and finish what was left open."""
+        log = self._journal.log
+        component = self.instance.component
+        fresh = type(component).replay(
+            component_stream(self.name), await log.stream(component_stream(self.name))
+        )
+        self.instance.component = fresh
+        launcher = self.instance.launcher
+        fresh.register(
+            self.instance.spec,
+            launcher=launcher.kind if launcher else None,
+            stamp=self._journal.stamp("config"),
+        )
+        await self._journal.save(fresh)
+        self.watch.state = HealthState(epoch=fresh.epoch)
+        if self.instance.process is None:
+            await self.instance.reacquire()
+        open_id = (await log.open_issues()).get(self.name)
+        if open_id is not None:
+            issue = NetworkIssue.replay(open_id, await log.stream(open_id))
+            _log.info("issue_resumed", component=self.name, issue=open_id, state=str(issue.state))
+            await self._heal(issue, Wishes(actor="recovery"), first_seen=None)
+
+    def remember(self, issue_id: str, detected: IssueDetected) -> None:
+        """Take in, at start, that the component had this issue before."""
+        self.last_issue = issue_id
+        self._issues = detected.recurrence + 1
+
+    def remember_attempt(self, started: RemediationStarted) -> None:
+        """Take in, at start, that the component was healed before: back-off survives a restart."""
+        age = max(0.0, (self._clock.now() - started.timestamp).total_seconds())
+        if age < self._fleet.budget.backoff.reset_after:
+            self._fleet.restore(self.name, started.attempt, age)
+
+    # One turn: watch, then heal
+
+    async def _turn(self) -> None:
+        watching = asyncio.create_task(self.watch.next_detection())
+        asked = asyncio.create_task(self._requests.get())
+        stop = asyncio.create_task(self._stopping.wait())
+        tasks: tuple[asyncio.Task[object], ...] = (watching, asked, stop)  # type: ignore[assignment]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if asked.done():
+                await self._by_request(*asked.result())
+            elif watching.done():
+                detection = watching.result()
+                await self._open(detection, Wishes(), severity=None)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _by_request(self, wanted: HealRequest, opened: asyncio.Future[str]) -> None:
+        try:
+            evidence = await self.watch.evidence(self.watch.last_probe)
+            detection = Detection(
+                issue_type=wanted.issue_type or await self.watch.classify(evidence),
+                evidence=evidence,
+                first_seen=self._clock.monotonic(),
+                epoch=self.watch.state.epoch,
+            )
+        except Exception as error:
+            opened.set_exception(error)
+            raise
+        await self._open(detection, _wishes(wanted), severity=wanted.severity, opened=opened)
+
+    async def _open(
+        self,
+        detection: Detection,
+        wishes: Wishes,
+        *,
+        severity: Severity | None,
+        opened: asyncio.Future[str] | None = None,
+    ) -> None:
+        spec = self.instance.spec
+        issue = NetworkIssue.detect(
+            self._ids.new(),
+            component=self.name,
+            host=spec.host,
+            port=self.instance.port,
+            issue_type=detection.issue_type,
+            severity=severity or _SEVERITIES[spec.criticality],
+            criticality=spec.criticality,
+            epoch=detection.epoch,
+            evidence=detection.evidence,
+            seen_after=self._clock.monotonic() - detection.first_seen,
+            previous=self.last_issue,
+            recurrence=self._issues,
+            stamp=self._journal.stamp(wishes.actor),
+        )
+        if opened is not None:
+            opened.set_result(issue.id)
+        await self._heal(issue, wishes, first_seen=detection.first_seen)
+
+    async def _heal(self, issue: NetworkIssue, wishes: Wishes, first_seen: float | None) -> None:
+        ended: asyncio.Future[NetworkIssue] = asyncio.get_running_loop().create_future()
+        self._ended[issue.id] = ended
+        self.last_issue, self._issues = issue.id, issue.recurrence + 1
+        self.heal = Heal(
+            issue,
+            self.instance,
+            self.watch,
+            fleet=self._fleet,
+            journal=self._journal,
+            clock=self._clock,
+            stopping=self._stopping,
+            wishes=wishes,
+            first_seen=first_seen,
+        )
+        try:
+            await self.heal.run()
+        finally:
+            self.heal = None
+            del self._ended[issue.id]
+            if not ended.done():
+                ended.set_result(issue)
+            ended.exception()
+
+    # What the watch reports
+
+    async def _health_changed(
+        self, before: HealthState, after: HealthState, probe: ProbeResult | None
+    ) -> None:
+        component = self.instance.component
+        component.change_health(
+            after.health, epoch=after.epoch, probe=probe, stamp=self._journal.stamp("watchdog")
+        )
+        if after.health in {Health.HEALTHY, Health.UNHEALTHY}:
+            self._fleet.mark(self.name, healthy=after.health is Health.HEALTHY)
+        _log.info(
+            "health_changed",
+            component=self.name,
+            before=str(before.health),
+            after=str(after.health),
+        )
+        if after.health is not Health.UNHEALTHY:
+            # What makes an issue is appended together with it, so that neither waits.
+            await self._journal.save(component)
+
+    async def _adopted(self, process: ProcessIdentity, proof: OwnerProof | None) -> None:
+        component = self.instance.component
+        if proof is None:
+            _log.warning(
+                "owner_unproven",
+                component=self.name,
+                process=str(process),
+                consequence="it is watched, and will never be signalled",
+            )
+            return
+        launch_id = next(
+            (
+                launch.launch_id
+                for launch in self.instance.launches
+                if launch.leader is not None and launch.leader.same_as(process)
+            ),
+            None,
+        )
+        component.adopt(
+            process,
+            proof=proof,
+            port=self.instance.port,
+            epoch=self.watch.state.epoch,
+            launch_id=launch_id,
+            stamp=self._journal.stamp("watchdog"),
+        )
+        await self._journal.save(component)
+
+    async def _sleep(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            return
+
+
+def _wishes(wanted: HealRequest) -> Wishes:
+    return Wishes(actor=wanted.actor, forced=True, playbooks=wanted.playbooks, skip=wanted.skip)

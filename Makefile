@@ -1,0 +1,99 @@
+# One door to everything. Each target sets up what it needs in .venv, from hash-pinned lock files.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := healer projections replay
+# Extra words for the tool that a target runs: make test ARGS="-k pidfd", make lock ARGS=--upgrade
+ARGS ?=
+
+# A stamp lives inside the environment: removing the one removes the other.
+CREATED := $(VENV)/.created
+RUNTIME := $(VENV)/.runtime
+DEVELOPMENT := $(VENV)/.development
+
+# What a shell exports for its own Python must not leak into ours.
+unexport PYTHONPATH PYTHONHOME PIP_USER PIP_TARGET PIP_PREFIX VIRTUAL_ENV
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test check lint format types floors coverage bench soak lock clean
+
+help: ## Say what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+demo: $(RUNTIME) ## Break a small stack for real and watch it being healed
+	@$(BIN)/healer demo $(ARGS)
+
+test: $(DEVELOPMENT) ## Run every test, in random order
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: lint types floors test ## Run all checks and every test
+
+lint: $(DEVELOPMENT) ## Check style and format
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+
+format: $(DEVELOPMENT) ## Put the code into its format
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+types: $(DEVELOPMENT) ## Check the types, and that the public surface is as promised
+	@$(BIN)/mypy
+
+floors: $(DEVELOPMENT) ## Check that imports point down only
+	@$(BIN)/lint-imports --no-cache
+
+coverage: $(DEVELOPMENT) ## Run every test and say which branches none of them took
+	@$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered $(ARGS)
+
+bench: $(DEVELOPMENT) ## Measure, and print tables with medians and ratios
+	@for bench in $(or $(BENCH),$(wildcard tests/bench/bench_*.py)); do \
+		$(BIN)/python "$$bench" $(ARGS) || exit; done
+
+soak: $(DEVELOPMENT) ## Run the slow proofs
+	@$(BIN)/python -m pytest -m soak --timeout=0 $(ARGS)
+
+# The oldest supported Python resolves to the largest tree: back-ports that newer ones do without.
+lock: $(CREATED) ## Resolve the lock files anew (ARGS=--upgrade to move the pins)
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+		{ echo 'cannot lock: $(BIN)/python is not 3.11, the oldest supported Python' >&2; exit 1; }
+	@test -x $(VENV)/lock/bin/pip-compile || { $(BIN)/python -m venv $(VENV)/lock && \
+		$(VENV)/lock/bin/python -m pip install --quiet 'pip-tools>=7.5,<8'; }
+	$(COMPILE) --build-deps-for editable --output-file requirements.txt pyproject.toml
+	$(COMPILE) --build-deps-for editable --extra dev --constraint requirements.txt \
+		--output-file requirements-dev.txt pyproject.toml
+COMPILE = @$(VENV)/lock/bin/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe \
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header --no-annotate $(ARGS)
+
+clean: ## Remove what the targets made
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+		.import_linter_cache .coverage coverage.xml
+	find $(PACKAGES) tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(CREATED):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo 'cannot set up: $(PYTHON) is not Python 3.11 or newer; name one with PYTHON=...' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || \
+		{ echo 'cannot set up: $(PYTHON) has no venv; apt install python3-venv' >&2; exit 1; }
+	@echo "setting up $(VENV)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+# The locks name every distribution, so nothing is resolved here; `pip check` says if one is missing.
+define install
+	@echo "installing $(1)"
+	@$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r $(1)
+	@$(BIN)/python -m pip install --quiet --no-deps --no-index --no-build-isolation --editable .
+	@$(BIN)/python -m pip check --quiet
+	@touch $@
+endef
+
+$(RUNTIME): requirements.txt pyproject.toml | $(CREATED)
+	$(call install,requirements.txt)
+
+$(DEVELOPMENT): requirements-dev.txt pyproject.toml | $(CREATED)
+	$(call install,requirements-dev.txt)
+	@touch $(RUNTIME)

@@ -1,0 +1,1 @@
+"""A small stack of real components, broken for real and healed before your eyes."""

@@ -1,0 +1,94 @@
+"""The tables of a log file, and how a file is known to be one."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from typing import Final
+
+from healer.domain.events import IssueDetected, IssueFailed, IssueVerified
+from healer.errors import StoreError
+
+__all__ = ["LIFE_TOPICS", "SCHEMA_VERSION", "create", "log_id", "stored_version"]
+
+SCHEMA_VERSION: Final = 1
+
+# Written out rather than bound: a partial index serves a query only when its condition is the same.
+LIFE_TOPICS: Final = ", ".join(
+    f"'{event.TOPIC}'" for event in (IssueDetected, IssueVerified, IssueFailed)
+)
+
+# The triggers guard against accidents, not against who can write the file. Archiving old events is
+# the one reason to go round them: drop both and create them again in the transaction that archives.
+# `created` is a label by the database's own clock; nothing is computed from it.
+_TABLES: Final = f"""
+CREATE TABLE meta (
+    schema_version INTEGER NOT NULL,
+    log_id TEXT NOT NULL,
+    created TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
+) STRICT;
+CREATE TABLE event (
+    position INTEGER PRIMARY KEY AUTOINCREMENT,
+    stream TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    topic TEXT NOT NULL,
+    time INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    hash BLOB NOT NULL,
+    UNIQUE (stream, version)
+) STRICT;
+CREATE INDEX event_life ON event (position, topic, stream) WHERE topic IN ({LIFE_TOPICS});
+CREATE TABLE open_issue (component TEXT PRIMARY KEY, issue TEXT NOT NULL) STRICT;
+CREATE TRIGGER event_is_never_updated BEFORE UPDATE ON event
+BEGIN SELECT RAISE(ABORT, 'cannot update an event: the log is immutable'); END;
+CREATE TRIGGER event_is_never_deleted BEFORE DELETE ON event
+BEGIN SELECT RAISE(ABORT, 'cannot delete an event: the log is immutable'); END;
+"""
+
+
+def create(connection: sqlite3.Connection, new_log_id: Callable[[], str]) -> None:
+    """Make an empty database a log, all at once or not at all; the log is named by `new_log_id`."""
+    connection.execute("BEGIN IMMEDIATE")
+    for statement in _statements(_TABLES):
+        connection.execute(statement)
+    connection.execute(
+        "INSERT INTO meta (schema_version, log_id) VALUES (?, ?)", (SCHEMA_VERSION, new_log_id())
+    )
+    connection.execute("COMMIT")
+
+
+def _statements(script: str) -> list[str]:
+    # `executescript` would commit in the middle.
+    statements: list[str] = []
+    pending = ""
+    for line in script.strip().splitlines():
+        pending += line + "\n"
+        if sqlite3.complete_statement(pending):
+            statements.append(pending)
+            pending = ""
+    return statements
+
+
+def stored_version(connection: sqlite3.Connection) -> int | None:
+    """The schema version of the file; None when it has no tables at all.
+
+    Raises:
+        StoreError: it is a database, and not a healer's log.
+    """
+    tables = {
+        name
+        for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
+    }
+    if not tables:
+        return None
+    if not {"meta", "event", "open_issue"} <= tables:
+        raise StoreError("it is a database of another program")
+    row = connection.execute("SELECT schema_version FROM meta").fetchone()
+    if row is None:
+        raise StoreError("its table meta is empty")
+    return int(row[0])
+
+
+def log_id(connection: sqlite3.Connection) -> str:
+    """The name that the log was given when it was created."""
+    return str(connection.execute("SELECT log_id FROM meta").fetchone()[0])

@@ -1,0 +1,199 @@
+"""The log in one SQLite file."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from healer.domain.events import Event, Fact
+from healer.errors import StoreError
+from healer.ports import Recorded
+from healer.store import tail
+from healer.store.codec import Codec
+from healer.store.connection import check_directory, check_file
+from healer.store.feed import Feed, Listener
+from healer.store.ledger import Ledger, require_schema
+from healer.store.lock import Lock
+from healer.store.reader import Reader
+from healer.store.writer import Writer
+
+__all__ = ["SqliteLog"]
+
+_BATCH: Final = 500
+
+
+class SqliteLog:
+    """An `EventLog` in a file: `SqliteLog.open` for the healer, `open_readonly` for everybody else.
+
+    Opening blocks for some milliseconds; everything else is a coroutine that does not block. A log
+    belongs to one event loop. Close it, or use it as an asynchronous context manager.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        reader: Reader,
+        feed: Feed,
+        codec: Codec,
+        *,
+        broken: str | None = None,
+        writer: Writer | None = None,
+    ) -> None:
+        """Not for callers: see `open` and `open_readonly`."""
+        self._file = file
+        self._reader = reader
+        self._feed = feed
+        self._codec = codec
+        self._broken = broken
+        self._writer = writer
+        self._closed = False
+
+    @classmethod
+    def open(
+        cls, path: Path, *, new_log_id: Callable[[], str], codec: Codec | None = None
+    ) -> SqliteLog:
+        """Open the log for reading and appending, create it where there is none.
+
+        `new_log_id` names a log that is created: its hash chain begins there.
+
+        Raises:
+            StoreBusyError: another healer has it open.
+            StoreError: it cannot be opened, or is not a log that this version knows.
+        """
+        file = path.resolve()
+        codec = codec or Codec()
+        check_directory(file)
+        if file.exists():
+            check_file(file, writing=True)
+        lock = Lock(file)
+        try:
+            ledger = Ledger(file, codec, new_log_id)
+            try:
+                reader = Reader(file, codec)
+            except BaseException:
+                ledger.close()
+                raise
+        except BaseException:
+            lock.release()
+            raise
+        feed = Feed(lambda after: reader.read(after, _BATCH), poll=False)
+        writer = Writer(file, ledger, lambda: Ledger(file, codec), feed, lock.release)
+        return cls(file, reader, feed, codec, writer=writer)
+
+    @classmethod
+    def open_readonly(cls, path: Path, *, codec: Codec | None = None) -> SqliteLog:
+        """Open the log for reading only, whether or not a healer has it open.
+
+        Raises:
+            StoreError: it is not there, cannot be read, or is not a log that this version knows.
+        """
+        file = path.resolve()
+        codec = codec or Codec()
+        check_directory(file)
+        check_file(file, writing=False)
+        reader = Reader(file, codec)
+        try:
+            broken = reader.now(lambda connection: _inspect(connection, file))
+        except BaseException:
+            reader.close()
+            raise
+        feed = Feed(lambda after: reader.read(after, _BATCH), poll=True)
+        return cls(file, reader, feed, codec, broken=broken)
+
+    @property
+    def broken(self) -> str | None:
+        """What is wrong with the log, in words; such a log can only be read. None: nothing."""
+        return self._writer.broken if self._writer else self._broken
+
+    @property
+    def unavailable(self) -> str | None:
+        """Why nothing can be appended now although the log is whole (a full disk, for instance);
+        the next append tries again, once a second at most. None: it can."""
+        return self._writer.unavailable if self._writer else None
+
+    async def append(self, events: Sequence[Event]) -> int:
+        """See `healer.ports.EventLog.append`. Cancelling the wait does not take the events back."""
+        if self._closed:
+            raise StoreError(f"cannot append to {self._file}: the log is closed")
+        if self._writer is None:
+            raise StoreError(f"cannot append to {self._file}: it is open for reading only")
+        encode = self._codec.encode
+        return await self._writer.append([encode(event) for event in events])
+
+    async def read(self, *, after: int = 0, limit: int = _BATCH) -> list[Recorded]:
+        """See `healer.ports.EventLog.read`."""
+        return await self._reader.read(after, limit)
+
+    async def stream(self, stream_id: str) -> list[Fact]:
+        """See `healer.ports.EventLog.stream`."""
+        return await self._reader.stream(stream_id)
+
+    async def open_issues(self) -> dict[str, str]:
+        """See `healer.ports.EventLog.open_issues`."""
+        return await self._reader.open_issues()
+
+    async def head(self) -> int:
+        """See `healer.ports.EventLog.head`."""
+        return await self._reader.head()
+
+    def follow(self, *, after: int) -> AsyncIterator[Recorded]:
+        """See `healer.ports.EventLog.follow`. Ends when the log is closed.
+
+        A log that is open for reading only is looked at once a second.
+        """
+        return self._feed.follow(after)
+
+    def listen(self, callback: Listener) -> Callable[[], None]:
+        """See `healer.ports.EventLog.listen`.
+
+        Raises:
+            StoreError: the log is open for reading only: nothing is committed through it.
+        """
+        if self._writer is None:
+            raise StoreError(
+                f"cannot listen to {self._file}: it is open for reading only; follow it"
+            )
+        return self._feed.listen(callback)
+
+    async def close(self) -> None:
+        """Commit what waits, bring the WAL into the file, let another healer have it.
+
+        Harmless when done twice.
+
+        Raises:
+            StoreError: the last checkpoint failed; nothing is lost, the next opening does it.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        self._feed.close()
+        self._reader.refuse()
+        if self._writer is None:
+            await asyncio.to_thread(self._reader.close)
+        else:
+            await self._writer.close(self._reader.close)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+def _inspect(connection: sqlite3.Connection, file: Path) -> str | None:
+    connection.execute("BEGIN")
+    try:
+        if not require_schema(connection, file):
+            raise StoreError(f"cannot open {file}: it is empty")
+        return tail.inspect(connection).broken
+    finally:
+        connection.execute("ROLLBACK")

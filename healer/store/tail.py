@@ -1,0 +1,72 @@
+"""The end of the log, looked at before anything is trusted to it."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from itertools import starmap
+from typing import Final
+
+from healer.store.chain import Link, first_break, genesis
+from healer.store.schema import log_id
+
+__all__ = ["TAIL", "Tail", "inspect"]
+
+TAIL: Final = 1000
+"""Events that are verified at each opening; the whole log is the audit's business."""
+
+# The check reads every page. This much takes about 50 ms from a cold disk; a larger file is left to
+# the chain, which covers what matters of it.
+_QUICK_CHECK_LIMIT: Final = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """Where the log ends: the position and hash of its last event, and the first thing that is
+    wrong with it, in words."""
+
+    position: int
+    hash: bytes
+    broken: str | None
+
+
+def inspect(connection: sqlite3.Connection) -> Tail:
+    """Verify the last events against the chain, and that none behind them was taken away.
+
+    The caller holds a transaction, so that all is read from one state of the file.
+
+    Raises:
+        sqlite3.Error: the file cannot be read.
+    """
+    (last,) = connection.execute("SELECT coalesce(max(position), 0) FROM event").fetchone()
+    # AUTOINCREMENT remembers the highest position ever given.
+    given = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'event'").fetchone()
+    after = max(last - TAIL - 1, 0)
+    links = list(
+        starmap(
+            Link,
+            connection.execute(
+                "SELECT position, stream, version, topic, body, hash FROM event "
+                "WHERE position > ? ORDER BY position",
+                (after,),
+            ),
+        )
+    )
+    start = genesis(log_id(connection))
+    end = links[-1].hash if links else start
+    if after:
+        first, *links = links
+        after, start = first.position, first.hash
+    broken = _damage(connection) or first_break(links, after=after, previous=start)
+    if broken is None and given is not None and given[0] != last:
+        broken = f"event {last + 1} is missing"
+    return Tail(last, end, broken)
+
+
+def _damage(connection: sqlite3.Connection) -> str | None:
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    (page_size,) = connection.execute("PRAGMA page_size").fetchone()
+    if pages * page_size > _QUICK_CHECK_LIMIT:
+        return None
+    (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    return None if verdict == "ok" else f"the file is damaged: {verdict}"

@@ -1,0 +1,59 @@
+"""Which log a URL names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from healer.errors import StoreError
+from healer.store.memory import MemoryLog
+from healer.store.sqlite import SqliteLog
+
+__all__ = ["open_log"]
+
+_ALLOWED: Final = "allowed: sqlite:///FILE, sqlite:////ABSOLUTE/FILE, memory:"
+_SECRETS: Final = (
+    (re.compile(r"(//[^:/@]*):.*@", re.DOTALL), r"\1:***@"),
+    (re.compile(r"(password\s*[=:]).*", re.DOTALL | re.IGNORECASE), r"\1***"),
+    (re.compile(r"\?.*", re.DOTALL), "?***"),
+)
+
+
+def open_log(
+    url: str, *, new_log_id: Callable[[], str], read_only: bool = False
+) -> SqliteLog | MemoryLog:
+    """Open the log that `url` names; blocks for some milliseconds.
+
+    `sqlite:///FILE` is relative to the current directory, `sqlite:////FILE` absolute, `memory:` is
+    gone with the process. `new_log_id` names a log that has to be created.
+
+    Raises:
+        StoreBusyError: another healer has it open; open it `read_only`.
+        StoreError: the URL names no log of a known kind, or the log cannot be opened.
+    """
+    if url == "memory:":
+        if read_only:
+            raise StoreError("cannot open memory: for reading only: there is nothing in it")
+        return MemoryLog()
+    scheme, separator, rest = url.partition("://")
+    if separator and scheme in {"postgresql", "postgres"}:
+        raise StoreError(
+            f"cannot open {_shown(url)}: PostgreSQL is not supported by this version yet; "
+            f"{_ALLOWED}"
+        )
+    if scheme != "sqlite" or not separator:
+        raise StoreError(f"cannot open {_shown(url)!r}: it is not the URL of a log; {_ALLOWED}")
+    name = rest.removeprefix("/")
+    if not rest.startswith("/") or not name or name.endswith("/") or set(name) & set("?#\0"):
+        raise StoreError(f"cannot open {_shown(url)!r}: it does not name a file; {_ALLOWED}")
+    if read_only:
+        return SqliteLog.open_readonly(Path(name))
+    return SqliteLog.open(Path(name), new_log_id=new_log_id)
+
+
+def _shown(url: str) -> str:
+    for pattern, replacement in _SECRETS:
+        url = pattern.sub(replacement, url)
+    return url

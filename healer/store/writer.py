@@ -1,0 +1,227 @@
+"""The thread that owns the ledger: it commits whatever waits as one group, with one fsync.
+
+Fail-stop: when a commit fails, nobody knows what the file holds and what the kernel only pretends
+to hold. The ledger is closed and every append refused, until one opened anew has verified its tail.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Final, NamedTuple
+
+from healer.errors import StoreError
+from healer.ports import Recorded
+from healer.store.codec import Encoded
+from healer.store.feed import Feed
+from healer.store.ledger import Ledger
+
+__all__ = ["Writer"]
+
+# The least time between two attempts to open a log that failed, in seconds.
+_RETRY: Final = 1.0
+
+_Outcome = int | StoreError
+
+
+class _Append(NamedTuple):
+    entry: Sequence[Encoded]
+    future: asyncio.Future[int]
+
+
+class _Stop(NamedTuple):
+    future: asyncio.Future[None]
+    finish: Callable[[], None]
+
+
+class Writer:
+    """Appends to a ledger from a thread of its own.
+
+    `unavailable` says why the log cannot be written now, None while it can. `reopen` opens the log
+    again after a failure; `release` lets go of its lock when the thread ends.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        ledger: Ledger,
+        reopen: Callable[[], Ledger],
+        feed: Feed,
+        release: Callable[[], None],
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.unavailable: str | None = None
+        self.broken = ledger.broken
+        self._file = file
+        self._ledger: Ledger | None = ledger
+        self._head = ledger.head
+        self._reopen = reopen
+        self._feed = feed
+        self._release = release
+        self._monotonic = monotonic
+        self._tried = 0.0
+        self._waiting: SimpleQueue[_Append | _Stop] = SimpleQueue()
+        # A daemon thread: a process that ends without closing its log loses nothing acknowledged.
+        self._thread = threading.Thread(target=self._work, name="healer-log-writer", daemon=True)
+        self._thread.start()
+
+    async def append(self, entry: Sequence[Encoded]) -> int:
+        """Append `entry` wholly or not at all; the position of its last event.
+
+        Cancelling the wait does not take the entry back: it is in the queue, and will be committed.
+
+        Raises:
+            IssueConflictError: it lost a race.
+            StoreError: it could not be made durable.
+        """
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._waiting.put(_Append(entry, future))
+        return await future
+
+    async def close(self, finish: Callable[[], None]) -> None:
+        """Commit what waits, run `finish` (blocking) in the thread, checkpoint, end the thread."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.put(_Stop(future, finish))
+        await future
+        # Its last act was to say that it is done.
+        self._thread.join()
+
+    def _work(self) -> None:
+        while True:
+            group: list[_Append] = []
+            stop: _Stop | None = None
+            item = self._waiting.get()
+            while True:
+                if isinstance(item, _Stop):
+                    stop = item
+                    break
+                group.append(item)
+                try:
+                    item = self._waiting.get_nowait()
+                except Empty:
+                    break
+            if group:
+                self._commit(group)
+            if stop is not None:
+                self._end(stop)
+                return
+
+    def _commit(self, group: Sequence[_Append]) -> None:
+        outcomes: Sequence[_Outcome]
+        try:
+            ledger = self._available()
+            recovered = ledger.since(self._head)
+            if recovered:
+                # A commit that had failed was on the disk after all: its waiters were told that it
+                # could not be made durable, but whoever listens has to hear of it.
+                _tell(group[0].future.get_loop(), self._feed.publish, recovered)
+            outcomes = ledger.append([append.entry for append in group])
+            self._head = ledger.head
+        except StoreError as error:
+            outcomes = [error] * len(group)
+        except Exception as error:
+            # Not only the database's own errors: the thread must never leave anybody waiting.
+            outcomes = [self._fail(error)] * len(group)
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Append, _Outcome]]] = {}
+        for append, outcome in zip(group, outcomes, strict=True):
+            by_loop.setdefault(append.future.get_loop(), []).append((append, outcome))
+        for loop, settled in by_loop.items():
+            _tell(loop, self._settle, settled)
+
+    def _available(self) -> Ledger:
+        if self._ledger is not None:
+            return self._ledger
+        now = self._monotonic()
+        if now - self._tried < _RETRY:
+            raise StoreError(f"cannot append to {self._file}: {self.unavailable}")
+        self._tried = now
+        try:
+            ledger = self._reopen()
+        except StoreError as error:
+            raise StoreError(
+                f"cannot append to {self._file}: {self.unavailable}; opening it again: {error}"
+            ) from error
+        if ledger.head < self._head:
+            self.unavailable = f"event {ledger.head + 1} was acknowledged and is missing"
+            ledger.close()
+            raise StoreError(f"cannot append to {self._file}: {self.unavailable}")
+        self._ledger = ledger
+        self.broken = ledger.broken
+        self.unavailable = None
+        return ledger
+
+    def _fail(self, error: Exception) -> StoreError:
+        word = getattr(error, "sqlite_errorname", type(error).__name__)
+        self.unavailable = f"the last write failed: {error} ({word})"
+        self._tried = self._monotonic()
+        ledger, self._ledger = self._ledger, None
+        if ledger is not None:
+            ledger.close()
+        failure = StoreError(f"cannot append to {self._file}: {self.unavailable}")
+        failure.__cause__ = error
+        return failure
+
+    def _settle(self, settled: Sequence[tuple[_Append, _Outcome]]) -> None:
+        recorded: list[Recorded] = []
+        for append, outcome in settled:
+            if isinstance(outcome, int):
+                if self._feed.heard:
+                    first = outcome - len(append.entry) + 1
+                    recorded += [
+                        Recorded(first + index, encoded.event)
+                        for index, encoded in enumerate(append.entry)
+                    ]
+                if not append.future.done():
+                    append.future.set_result(outcome)
+            elif not append.future.done():
+                append.future.set_exception(_copy(outcome))
+        self._feed.publish(recorded)
+
+    def _end(self, stop: _Stop) -> None:
+        problem: Exception | None = None
+        try:
+            stop.finish()
+            if self._ledger is not None:
+                self._ledger.checkpoint()
+        except sqlite3.Error as error:
+            problem = StoreError(f"cannot checkpoint {self._file}: {error}")
+        except Exception as error:
+            problem = error
+        finally:
+            if self._ledger is not None:
+                self._ledger.close()
+            self._release()
+        _tell(stop.future.get_loop(), _resolve, stop.future, problem)
+
+
+def _tell(
+    loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *arguments: object
+) -> None:
+    try:
+        loop.call_soon_threadsafe(callback, *arguments)
+    except RuntimeError:
+        # The loop was closed: nobody waits any more, and what was committed stays committed.
+        if not loop.is_closed():
+            raise
+
+
+def _resolve(future: asyncio.Future[None], problem: Exception | None) -> None:
+    if future.done():
+        return
+    if problem is None:
+        future.set_result(None)
+    else:
+        future.set_exception(problem)
+
+
+def _copy(error: StoreError) -> StoreError:
+    # Each waiter raises its own: one object raised in several tasks would gather their tracebacks.
+    copy = type(error)(*error.args)
+    copy.__cause__ = error.__cause__
+    return copy

@@ -20,6 +20,7 @@ from healer.domain.diagnosis import conclude
 from healer.domain.events import StepSettled, StepStarted, StepSucceeded
 from healer.domain.health import Health
 from healer.domain.issue import NetworkIssue
+from healer.domain.lifecycle import State
 from healer.domain.playbook import Check, CheckStatus, PlaybookOutcome, Settlement, StepResult
 from healer.domain.policy import Go, Withhold
 from healer.domain.probe import ProbeResult
@@ -86,6 +87,7 @@ class Heal:
         self._stopping = stopping
         self._first_seen = first_seen
         self._late: dict[str, asyncio.Task[Check]] = {}
+        self._deferred: list[str] = []
         self._go = asyncio.Event()
         self._approval = asyncio.Event()
         self.acting = False
@@ -147,6 +149,7 @@ class Heal:
             case decision.SettleStep():
                 await self._settle(move.intent)
             case decision.FinishPlaybook():
+                self._start_deferred_checks()
                 self.issue.finish_playbook(stamp=self._stamp())
                 self._instance.release()
             case decision.Verify():
@@ -166,18 +169,19 @@ class Heal:
         issue, host = self.issue, self._instance.host
         names = host.check_names()
         fast = host.fast_checks()
-        if issue.state == "detected":
+        slow = [name for name in names if name not in fast]
+        if issue.state is State.DETECTED:
             issue.start_diagnosis(DIAGNOSE_NETWORK, names, stamp=self._stamp())
-        for name in names:
-            self._late[name] = asyncio.create_task(
-                host.check(name, self._instance.spec, self._instance.port)
-            )
-        # The log writes while the host looks: neither waits for the other.
-        await asyncio.gather(self._save(), *(self._late[name] for name in fast))
-        if not is_conclusive(issue.evidence, issue.issue_type):
-            slow = [self._late[name] for name in names if name not in fast]
-            if slow:
-                await asyncio.wait(slow, timeout=_PATIENCE)
+        self._start_checks(fast)
+        # The log writes while the host looks: neither waits for the other. What made the issue
+        # (the component's health) is written before it.
+        saving = self._journal.save(self._instance.component, issue)
+        await asyncio.gather(saving, *(self._late[name] for name in fast))
+        if is_conclusive(issue.evidence, issue.issue_type):
+            self._deferred = slow
+        else:
+            self._start_checks(slow)
+            await asyncio.wait([self._late[name] for name in slow], timeout=_PATIENCE)
         self._record_late_checks()
         found = conclude(
             issue.evidence, issue.issue_type, tuple(issue.checks.values()), self._instance.spec
@@ -186,9 +190,21 @@ class Heal:
             issue_type=found.issue_type,
             findings=found.findings,
             recommendations=found.recommendations,
-            pending=[name for name in names if name in self._late],
+            pending=[name for name in names if name in self._late or name in self._deferred],
             stamp=self._stamp(),
         )
+
+    def _start_checks(self, names: Sequence[str]) -> None:
+        for name in names:
+            self._late[name] = asyncio.create_task(
+                self._instance.host.check(name, self._instance.spec, self._instance.port)
+            )
+
+    def _start_deferred_checks(self) -> None:
+        """Slow checks that could not have changed the decision run once the component is starting:
+        beside it, never in its way."""
+        self._start_checks(self._deferred)
+        self._deferred = []
 
     def _record_late_checks(self) -> None:
         for name in [name for name, task in self._late.items() if task.done()]:
@@ -198,6 +214,7 @@ class Heal:
 
     async def _finish_checks(self) -> None:
         """Before the issue closes: wait a little for what still looks, and say what did not end."""
+        self._start_deferred_checks()
         if self._late:
             await asyncio.wait(self._late.values(), timeout=_PATIENCE)
         self._record_late_checks()
@@ -456,7 +473,7 @@ class Heal:
     async def _fill_cleared_port(self) -> None:
         """A cleared port with nothing on it is not a cure: the component's launcher comes next."""
         issue = self.issue
-        if issue.state != "remediating" or not issue.finished:
+        if issue.state is not State.REMEDIATING or not issue.finished:
             return
         bind = await self._instance.host.bind_test(self._instance.spec.host, self._instance.port)
         if decision.wants_launcher(

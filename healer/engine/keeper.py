@@ -160,7 +160,7 @@ class Keeper:
         watching = asyncio.create_task(self.watch.next_detection())
         asked = asyncio.create_task(self._requests.get())
         stop = asyncio.create_task(self._stopping.wait())
-        tasks: tuple[asyncio.Task[object], ...] = (watching, asked, stop)  # type: ignore[assignment]
+        tasks: tuple[asyncio.Task[object], ...] = (watching, asked, stop)
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if asked.done():

@@ -1,0 +1,142 @@
+"""The composition root: the only place that knows concrete classes.
+
+`build` is real by default and replaceable by name; importing this module opens nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+import uuid
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from healer.config import Config
+from healer.domain.spec import ComponentSpec
+from healer.engine import Engine
+from healer.host.launcher import build_launcher
+from healer.host.linux import LinuxHost
+from healer.ports import Clock, EventLog, Host, Ids, Launcher, Prober
+from healer.probes import NetworkProber
+from healer.store import open_log
+from projections.files import HealingFiles
+from projections.runner import LiveViews
+
+__all__ = ["Healer", "SystemClock", "SystemIds", "build"]
+
+_log = structlog.get_logger("healer")
+
+
+class SystemClock:
+    """The machine's clocks; see `healer.ports.Clock`."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+class SystemIds:
+    """The machine's chance; see `healer.ports.Ids`."""
+
+    def new(self) -> str:
+        return uuid.uuid4().hex
+
+    def chance(self) -> float:
+        return random.random()  # noqa: S311 - jitter, not a secret
+
+
+class Healer:
+    """A whole healer of one node: log, live views, files, engine. An async context manager.
+
+    Entering catches up with the log and follows it; components are watched from `engine.start` on.
+    Leaving stops watching, finishes or records what is in flight, and closes the log. Components
+    live on.
+    """
+
+    def __init__(
+        self, config: Config, log: EventLog, engine: Engine, views: LiveViews, files: HealingFiles
+    ) -> None:
+        self.config = config
+        self.log = log
+        self.engine = engine
+        self.views = views
+        self.files = files
+        self._followers: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        self._followers = [
+            asyncio.create_task(self.views.run(), name="views"),
+            asyncio.create_task(self.files.run(self.log), name="files"),
+        ]
+        for task in self._followers:
+            task.add_done_callback(_follower_ended)
+        await self.views.caught_up()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.engine.stop()
+        with suppress(TimeoutError):
+            # The files and views may be behind; they are rebuilt from the log, so this may fail.
+            async with asyncio.timeout(2):
+                await self.views.caught_up()
+        for task in self._followers:
+            task.cancel()
+        await asyncio.gather(*self._followers, return_exceptions=True)
+        await self.log.close()
+
+
+def build(
+    config: Config,
+    *,
+    clock: Clock | None = None,
+    ids: Ids | None = None,
+    host: Host | None = None,
+    prober: Prober | None = None,
+    log: EventLog | None = None,
+) -> Healer:
+    """A healer for `config`; each part can be replaced by name. Opens the log, nothing else.
+
+    Raises:
+        StoreError: the log cannot be opened, or another healer has it.
+        ConfigError: a launcher cannot be made of what the configuration says.
+    """
+    clock = clock or SystemClock()
+    ids = ids or SystemIds()
+    host = host or LinuxHost()
+    machine = host
+    logs = Path(config.logs)
+
+    def launcher(spec: ComponentSpec) -> Launcher | None:
+        return build_launcher(spec, logs=logs, hold=machine.hold)
+
+    log = log or open_log(config.store, new_log_id=ids.new)
+    engine = Engine(
+        config.components,
+        config.budget,
+        log=log,
+        host=host,
+        prober=prober or NetworkProber(),
+        clock=clock,
+        ids=ids,
+        node=config.node,
+        launchers=launcher,
+    )
+    return Healer(config, log, engine, LiveViews(log), HealingFiles(logs))
+
+
+def _follower_ended(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        _log.critical("follower_died", task=task.get_name(), exc_info=task.exception())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from healer.domain.playbook import Check
@@ -15,15 +15,17 @@ from healer.host.checks.interface import network_interfaces
 from healer.host.checks.loopback import localhost_reachable
 from healer.host.checks.port import port_conflicts, port_listening
 from healer.host.checks.reading import ListenersFunction, Look, Reading, unknown
-from healer.host.checks.resolution import literal, name_resolution
+from healer.host.checks.resolution import name_resolution
 from healer.host.checks.resource import CpuMeter, system_resources
 from healer.host.checks.route import route
 from healer.host.checks.thread import Threads
+from healer.host.checks.tool import DIRECTORIES
 
 __all__ = ["FAST", "SLOW", "Checks", "ListenersFunction"]
 
 FAST: Final = ("port_listening", "localhost_reachable", "name_resolution", "route")
-"""Cheap enough to be waited for before a restart, where no resolver has to be asked."""
+"""Cheap enough to be waited for before a restart; a resolver that must be asked is given little
+time."""
 
 SLOW: Final = ("network_interfaces", "firewall_rules", "port_conflicts", "system_resources")
 """These start a thread or a program each, and run beside the restart where it need not wait."""
@@ -46,13 +48,19 @@ class Checks:
     """Makes diagnostic checks by name.
 
     `listeners` tells who listens on a port. A check that takes more than `timeout` seconds is
-    given up and says so.
+    given up and says so. `directories` are where the system's own programs are looked for.
     """
 
-    def __init__(self, listeners: ListenersFunction, timeout: float = 2.0) -> None:
+    def __init__(
+        self,
+        listeners: ListenersFunction,
+        timeout: float = 2.0,
+        directories: Sequence[str] = DIRECTORIES,
+    ) -> None:
         meter = CpuMeter()
         self._listeners = listeners
         self._timeout = timeout
+        self._directories = tuple(directories)
         self._threads = Threads()
         self._functions: dict[str, _CheckFunction] = {
             "port_listening": port_listening,
@@ -69,12 +77,6 @@ class Checks:
         """All checks, in the order in which they are shown."""
         return _ORDER
 
-    def fast(self, spec: ComponentSpec) -> tuple[str, ...]:
-        """Those of FAST that wait for nobody: all where the host of `spec` is an address or
-        localhost, the one that needs no address where a resolver might not answer."""
-        known = spec.host.lower() == "localhost" or literal(spec.host) is not None
-        return FAST if known else ("localhost_reachable",)
-
     async def run(self, name: str, spec: ComponentSpec, port: int) -> Check:
         """Make the check `name` of `spec` on `port`.
 
@@ -87,7 +89,7 @@ class Checks:
         function = self._functions.get(name)
         if function is None:
             raise UnknownNameError("check", name, _ORDER)
-        look = Look(spec, port, self._listeners, self._threads, self._timeout)
+        look = Look(spec, port, self._listeners, self._threads, self._timeout, self._directories)
         started = time.perf_counter()
         reading = await self._read(function, look)
         elapsed = time.perf_counter() - started
@@ -98,7 +100,7 @@ class Checks:
             async with asyncio.timeout(self._timeout):
                 return await function(look)
         except TimeoutError:
-            return unknown("timed out", timeout=self._timeout)
+            return unknown("timed out")
         except PermissionError as error:
             return unknown("not permitted", errno=error.errno)
         except (OSError, HostError) as error:

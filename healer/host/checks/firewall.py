@@ -55,7 +55,7 @@ async def firewall_rules(look: Look) -> Reading:
         return unknown("name not resolved", eai=error.errno)
     host = found[0].partition("%")[0]
     local = is_local(found[0])
-    seen = await _look(ipaddress.ip_address(host).version, look.timeout / 2)
+    seen = await _ask(ipaddress.ip_address(host).version, look)
     if seen.nft is None and seen.iptables is None:
         return unknown(seen.why, tools=",".join(seen.tools) or None)
     # A listing can be long: a hundred thousand banned addresses are nothing unusual.
@@ -84,7 +84,7 @@ def _judge(seen: _Seen, host: str, port: int, *, local: bool) -> Reading:
     return Reading(CheckStatus.UNKNOWN if seen.why else CheckStatus.OK, facts)
 
 
-async def _look(family: int, timeout: float) -> _Seen:
+async def _ask(family: int, look: Look) -> _Seen:
     """Ask nft, and iptables where nft is not there or does not show everything.
 
     Rules with extensions of iptables are opaque to nft, and the old kernel tables are not nft's at
@@ -92,10 +92,11 @@ async def _look(family: int, timeout: float) -> _Seen:
     nothing.
     """
     seen = _Seen()
-    nft = find_tool("nft")
+    patience = look.timeout / 2
+    nft = find_tool("nft", look.directories)
     if nft is not None:
         seen.tools.append("nft")
-        output = await run_tool([nft, "-j", "list", "ruleset"], timeout=timeout)
+        output = await run_tool([nft, "-j", "list", "ruleset"], timeout=patience)
         if output.code == 0:
             seen.nft, partial = await asyncio.to_thread(_parse, output.stdout, family)
             if not partial:
@@ -104,12 +105,12 @@ async def _look(family: int, timeout: float) -> _Seen:
         else:
             seen.why = _failure(output)
     program = "iptables" if family == 4 else "ip6tables"
-    iptables = find_tool(program)
+    iptables = find_tool(program, look.directories)
     if iptables is None:
         seen.why = seen.why or "no tool"
         return seen
     seen.tools.append(program)
-    output = await run_tool([iptables, "-S"], timeout=timeout)
+    output = await run_tool([iptables, "-S"], timeout=patience)
     if output.code == 0:
         seen.iptables = output.stdout.decode(errors="replace")
         seen.why = ""

@@ -20,7 +20,8 @@ ListenersFunction = Callable[[int], Awaitable[tuple[Listener, ...]]]
 class Look:
     """One check's subject: the component, the port it lives on now, and the means to look.
 
-    `timeout` is the check's whole bound in seconds.
+    `timeout` is the check's whole bound in seconds; `directories` are where the system's own
+    programs may be taken from.
     """
 
     spec: ComponentSpec
@@ -28,6 +29,7 @@ class Look:
     listeners: ListenersFunction
     threads: Threads
     timeout: float
+    directories: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

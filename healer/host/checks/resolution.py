@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import socket
+from typing import Final
 
 from healer.domain.playbook import CheckStatus
 from healer.host.checks.reading import Facts, Look, Reading
 
 __all__ = ["addresses", "is_local", "literal", "name_resolution"]
 
-SHOWN = 16
+SHOWN: Final = 16
+
+# A resolver that needs longer is in trouble itself, and a restart may be waiting for these checks.
+PATIENCE: Final = 0.5
 
 
 async def name_resolution(look: Look) -> Reading:
@@ -34,7 +38,7 @@ async def addresses(look: Look) -> tuple[str, ...]:
 
     Raises:
         socket.gaierror: it has none.
-        TimeoutError: the resolver did not answer within the check's bound.
+        TimeoutError: the resolver did not answer in time.
     """
     host = look.spec.host
     given = literal(host)
@@ -45,7 +49,7 @@ async def addresses(look: Look) -> tuple[str, ...]:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
         return tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
 
-    return await look.threads.run(f"resolve {host}", resolve, look.timeout)
+    return await look.threads.run(f"resolve {host}", resolve, min(PATIENCE, look.timeout))
 
 
 def literal(host: str) -> str | None:

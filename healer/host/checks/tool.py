@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-__all__ = ["Output", "find_tool", "run_tool"]
+__all__ = ["DIRECTORIES", "Output", "find_tool", "run_tool"]
 
 # Never the PATH: what a user can write to must not be run with the healer's rights.
 DIRECTORIES: Final = ("/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/sbin")
@@ -31,9 +31,9 @@ class Output:
         return self.code != 0 and any(mark in words for mark in marks)
 
 
-def find_tool(name: str) -> str | None:
-    """The absolute path of the program `name`; None where it is not installed."""
-    for directory in DIRECTORIES:
+def find_tool(name: str, directories: Sequence[str] = DIRECTORIES) -> str | None:
+    """The absolute path of the program `name`; None where none of `directories` has it."""
+    for directory in directories:
         path = Path(directory, name)
         if path.is_file():
             return str(path)

@@ -1,0 +1,128 @@
+"""Who belongs to a launch: whoever carries its id, and the leader's group while it is his."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from healer.domain.process import Launch
+from healer.host import procfs
+
+LAUNCH = "4f2d6a0c9b1e4a57"
+MARK = {procfs.LAUNCH_ID: LAUNCH}
+
+FAMILY = """
+import os, subprocess, sys, time
+child = subprocess.Popen(["sleep", "600"])
+stray = subprocess.Popen(["sleep", "600"], start_new_session=True)
+print(child.pid, stray.pid, flush=True)
+time.sleep(600)
+"""
+"""A leader with a child in its group, and one that left group and session."""
+
+UNMARKED = """
+import os, subprocess, time
+child = subprocess.Popen(["env", "-u", "HEALER_LAUNCH_ID", "sleep", "600"])
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+async def members(host):
+    """The pids of a launch's members; lets go of them after the test."""
+    holding = []
+
+    async def pids(launch: Launch) -> set[int]:
+        found = await host.members(launch)
+        holding.extend(found)
+        return {process.identity.pid for process in found}
+
+    yield pids
+    for process in holding:
+        process.close()
+
+
+async def test_a_launch_has_its_group_and_whoever_left_the_session(
+    host, program, strays, held, members
+):
+    leader = program(FAMILY, env=MARK)
+    child, stray = (strays.add(int(pid)) for pid in leader.line().split())
+    process = await held(leader.pid)
+    launch = Launch(launch_id=LAUNCH, leader=process.identity)
+    assert await members(launch) == {leader.pid, child, stray}
+    process.signal(signal.SIGKILL)
+    await process.exited()
+    assert await members(launch) == {child, stray}, "the leader is gone, its family is not"
+    found = await host.members(launch)
+    stopped = await host.stop(found, grace=5)
+    assert {identity.pid for identity in stopped.stopped} == {child, stray}
+    for one in found:
+        one.close()
+    assert await members(launch) == set()
+
+
+async def test_the_launch_id_alone_finds_them(program, strays, members):
+    leader = program(FAMILY, env=MARK)
+    child, stray = (strays.add(int(pid)) for pid in leader.line().split())
+    assert await members(Launch(launch_id=LAUNCH)) == {leader.pid, child, stray}
+    assert await members(Launch(launch_id="another")) == set()
+
+
+async def test_a_child_without_the_mark_belongs_to_its_living_leader(
+    program, strays, held, members
+):
+    leader = program(UNMARKED, env=MARK)
+    child = strays.add(int(leader.line()))
+    process = await held(leader.pid)
+    if process.identity.pidfd_inode is None:
+        pytest.skip("this kernel has no pidfs (before 6.9)")
+    launch = Launch(launch_id=LAUNCH, leader=process.identity)
+    assert await members(launch) == {leader.pid, child}
+
+
+async def test_a_group_that_nobody_marks_is_not_ours_once_the_leader_is_gone(
+    program, strays, held, members
+):
+    """Its number might have been given to others meanwhile: nothing in there says it is ours."""
+    leader = program(UNMARKED, env=MARK)
+    child = strays.add(int(leader.line()))
+    process = await held(leader.pid)
+    process.signal(signal.SIGKILL)
+    await process.exited()
+    assert os.getpgid(child) == leader.pid
+    assert await members(Launch(launch_id=LAUNCH, leader=process.identity)) == set()
+
+
+async def test_a_group_of_another_leader_with_our_leaders_pid_is_not_ours(
+    program, strays, held, members
+):
+    leader = program(UNMARKED)
+    strays.add(int(leader.line()))
+    identity = (await held(leader.pid)).identity
+    assert identity.pidfd_inode is not None or pytest.skip("this kernel has no pidfs")
+    former = identity.model_copy(update={"pidfd_inode": identity.pidfd_inode - 1})
+    assert await members(Launch(launch_id=LAUNCH, leader=former)) == set()
+
+
+async def test_a_member_of_another_launch_in_our_group_is_not_ours(program, strays, held, members):
+    leader = program(
+        "import os, subprocess, time\n"
+        "child = subprocess.Popen(['sleep', '600'],"
+        " env={**os.environ, 'HEALER_LAUNCH_ID': 'another'})\n"
+        "print(child.pid, flush=True); time.sleep(600)",
+        env=MARK,
+    )
+    strays.add(int(leader.line()))
+    identity = (await held(leader.pid)).identity
+    assert await members(Launch(launch_id=LAUNCH, leader=identity)) == {leader.pid}
+
+
+async def test_a_launch_of_another_boot_has_no_members(program, held, members):
+    leader = program("print('ready', flush=True); input()", env=MARK)
+    leader.line()
+    identity = (await held(leader.pid)).identity
+    former = identity.model_copy(update={"boot_id": "another"})
+    assert await members(Launch(launch_id=LAUNCH, leader=former)) == set()

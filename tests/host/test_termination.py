@@ -1,0 +1,207 @@
+"""Stopping: believed only when the pidfds say so, and refused for what must never be signalled."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from healer.errors import HostError
+from healer.host import procfs
+from healer.host.linux import LinuxHost
+
+from .conftest import until, zombie
+
+READY = "print('ready', flush=True); "
+OBEDIENT = READY + "import time; time.sleep(600)"
+DEAF = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+    + READY
+    + "time.sleep(600)"
+)
+
+
+async def test_an_obedient_process_ends_on_sigterm(host, program, held):
+    child = program(OBEDIENT)
+    child.line()
+    process = await held(child.pid)
+    stopped = await host.stop([process], grace=5)
+    assert stopped.stopped == (process.identity,)
+    assert stopped.killed == stopped.unkillable == ()
+    assert process.gone()
+    assert (await process.exited()).signal == signal.SIGTERM
+
+
+async def test_a_process_that_ignores_sigterm_is_killed_after_its_grace(host, program, held):
+    deaf, obedient = program(DEAF), program(OBEDIENT)
+    deaf.line(), obedient.line()
+    processes = [await held(deaf.pid), await held(obedient.pid)]
+    begun = time.monotonic()
+    stopped = await host.stop(processes, grace=0.2)
+    assert time.monotonic() - begun >= 0.2
+    assert stopped.stopped == tuple(process.identity for process in processes)
+    assert stopped.killed == (processes[0].identity,)
+    assert all(process.gone() for process in processes)
+
+
+async def test_a_stopped_process_is_killed_without_waiting_for_its_grace(host, program, held):
+    child = program(OBEDIENT)
+    child.line()
+    process = await held(child.pid)
+    process.signal(signal.SIGSTOP)
+    await until(lambda: procfs.stat_of(child.pid).state == "T")
+    begun = time.monotonic()
+    stopped = await host.stop([process], grace=30)
+    assert time.monotonic() - begun < 10
+    assert stopped.killed == (process.identity,)
+
+
+async def test_a_zombie_is_gone_already(host, program, held):
+    child = program("pass")
+    await until(lambda: zombie(child.pid))
+    process = await held(child.pid)
+    stopped = await host.stop([process], grace=5)
+    assert stopped.stopped == (process.identity,)
+    assert stopped.killed == ()
+
+
+@pytest.fixture
+def freezer() -> Iterator[Path]:
+    """A cgroup of the old freezer, whose frozen processes not even SIGKILL ends."""
+    cgroup = Path(f"/sys/fs/cgroup/freezer/healer-test-{os.getpid()}")
+    try:
+        cgroup.mkdir()
+    except OSError as error:
+        pytest.skip(f"no cgroup v1 freezer to be had: {error.strerror}")
+    yield cgroup
+    cgroup.rmdir()
+
+
+async def test_what_sigkill_does_not_end_is_unkillable(freezer, program, held):
+    child = program(OBEDIENT)
+    child.line()
+    process = await held(child.pid)
+    (freezer / "cgroup.procs").write_text(str(child.pid))
+    (freezer / "freezer.state").write_text("FROZEN")
+    try:
+        stopped = await LinuxHost(kill_wait=0.2).stop([process], grace=0.05)
+        assert stopped.unkillable == (process.identity,)
+        assert stopped.stopped == stopped.killed == ()
+        assert not process.gone()
+    finally:
+        (freezer / "freezer.state").write_text("THAWED")
+    await asyncio.wait_for(process.exited(), 5)
+
+
+async def test_nothing_to_stop_is_nothing_stopped(host):
+    stopped = await host.stop([], grace=5)
+    assert stopped.stopped == stopped.killed == stopped.unkillable == ()
+
+
+async def test_a_stop_that_is_cancelled_leaves_no_wait_behind(host, program, held):
+    child = program(DEAF)
+    child.line()
+    process = await held(child.pid)
+    stop = asyncio.ensure_future(host.stop([process], grace=30))
+    await asyncio.sleep(0.02)
+    stop.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stop
+    assert not process.gone()
+    assert (await host.stop([process], grace=0)).killed == (process.identity,)
+
+
+def kernel_thread() -> int | None:
+    for pid in procfs.pids():
+        try:
+            if procfs.stat_of(pid).kernel_thread:
+                return pid
+        except OSError:
+            continue
+    return None
+
+
+@pytest.mark.parametrize(
+    ("whose", "reason"),
+    [
+        ("init", "init"),
+        ("kernel thread", "kernel_thread"),
+        ("healer", "healer"),
+        ("parent", "ancestor"),
+    ],
+)
+async def test_what_must_never_be_signalled_is_not(host, program, held, whose, reason):
+    pid = {
+        "init": 1,
+        "kernel thread": kernel_thread(),
+        "healer": os.getpid(),
+        "parent": os.getppid(),
+    }[whose]
+    if pid is None:
+        pytest.skip("no kernel thread is visible here")
+    if whose == "parent" and pid == 1:
+        pytest.skip("our parent is init itself")
+    innocent = program(OBEDIENT)
+    innocent.line()
+    processes = [await held(innocent.pid), await held(pid)]
+    view = await host.inspect(processes[1])
+    assert view is not None
+    assert view.forbidden == reason
+    with pytest.raises(HostError, match=reason):
+        await host.stop(processes, grace=0)
+    assert not processes[0].gone(), "none was signalled"
+
+
+@pytest.mark.parametrize(
+    ("flag", "reason"), [(0x40000000, "network_namespace"), (0x20000000, "pid_namespace")]
+)
+async def test_a_process_of_another_namespace_is_refused(host, program, held, strays, flag, reason):
+    parent = program(
+        "import ctypes, os, sys, time\n"
+        "if ctypes.CDLL(None).unshare(int(sys.argv[1])) != 0: raise SystemExit\n"
+        "pid = os.fork()\n"
+        "if pid == 0: time.sleep(600)\n"
+        "print(pid, flush=True); time.sleep(600)",
+        str(flag),
+    )
+    line = parent.line()
+    if not line:
+        pytest.skip("making a namespace is not permitted here")
+    process = await held(strays.add(int(line)))
+    view = await host.inspect(process)
+    assert view is not None
+    assert view.forbidden == reason
+    with pytest.raises(HostError, match=reason):
+        await host.stop([process], grace=0)
+    assert not process.gone()
+
+
+async def test_a_process_without_the_right_to_signal_it_is_refused_before_any_signal(program):
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to start processes of two users")
+    child = program(
+        "import asyncio, os, subprocess, sys\n"
+        "from healer.errors import HostError\n"
+        "from healer.host.linux import LinuxHost\n"
+        "async def main():\n"
+        "    root = int(sys.argv[1])\n"
+        "    mine = subprocess.Popen(['sleep', '600'])\n"
+        "    host = LinuxHost()\n"
+        "    held = [await host.hold(mine.pid), await host.hold(root)]\n"
+        "    try:\n"
+        "        await host.stop(held, grace=0)\n"
+        "    except HostError as error:\n"
+        "        print(error, held[0].gone(), sep='|', flush=True)\n"
+        "    mine.kill(); mine.wait()\n"
+        "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        "asyncio.run(main())\n",
+        str(program(OBEDIENT).pid),
+    )
+    error, gone = child.line().split("|")
+    assert "cannot signal" in error
+    assert gone == "False"

@@ -123,7 +123,8 @@ def _refusal(place: Path) -> int | None:
         return error.errno
     if stat.S_ISDIR(mode):
         return errno.EISDIR
-    return None if os.access(place, os.X_OK) else errno.EACCES
+    may = os.access(place, os.X_OK, effective_ids=True)  # else ambient capabilities do not count
+    return None if may else errno.EACCES
 
 
 def _not_startable(component: str, place: str, refused: int | None) -> LaunchError:

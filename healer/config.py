@@ -1,0 +1,214 @@
+"""The configuration: one YAML file, taken whole or refused with all of its mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, Field
+
+from healer.config_check import check_components
+from healer.config_component import component_schema, read_component
+from healer.config_document import DocumentError, read_document
+from healer.config_environment import substitute
+from healer.config_file import read_file
+from healer.config_problem import Problems, unknown_key, validated
+from healer.domain.duration import Duration
+from healer.domain.spec import Budget, ComponentSpec, Criticality, Mode, check_name
+from healer.domain.value import Value
+from healer.errors import ConfigError
+
+__all__ = ["PLAYBOOKS", "Config", "Defaults", "check_store", "config_schema", "load", "parse"]
+
+PLAYBOOKS: Final = ("restart_component", "clear_port", "rebind_port", "diagnose_network")
+_STORES: Final = "sqlite:///FILE or postgresql://USER@HOST/DATABASE"
+
+
+class Defaults(Value):
+    """What holds for every component that does not say otherwise; durations in seconds."""
+
+    interval: Annotated[Duration, Field(ge=0.01)] = 5.0
+    fast_interval: Annotated[Duration, Field(ge=0.005)] = 0.25
+    timeout: Annotated[Duration, Field(ge=0.005)] = 2.0
+    failure_threshold: Annotated[int, Field(ge=1, le=1000)] = 3
+    success_threshold: Annotated[int, Field(ge=1, le=1000)] = 2
+    start_period: Duration = 10.0
+    mode: Mode = Mode.ACT
+    criticality: Criticality = Criticality.MEDIUM
+
+
+def _check_store_url(url: str) -> str:
+    scheme, found, rest = url.partition("://")
+    if scheme == "sqlite" and found and rest.startswith("/") and len(rest) > 1:
+        return url
+    if scheme == "postgresql" and found and rest:
+        return url
+    # The rest of the URL may hold a password.
+    raise ValueError(f"the scheme {scheme!r} cannot be used; allowed: {_STORES}")
+
+
+def _split_listen(listen: str) -> tuple[str, int]:
+    host, colon, port = listen.rpartition(":")
+    bare = host.removeprefix("[").removesuffix("]")
+    bracketed = bare != host
+    numeric = port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) <= 65535
+    if not colon or not bare or not numeric or (":" in bare) != bracketed:
+        raise ValueError(f"{listen!r} is not host:port; allowed: 127.0.0.1:8000, [::1]:8000")
+    return bare, int(port)
+
+
+def _check_listen(listen: str) -> str:
+    _split_listen(listen)
+    return listen
+
+
+class Config(Value):
+    """A configuration in force. Paths are absolute, `sqlite:///` URLs too (`sqlite:////...`).
+
+    `token_file` None means that the doors choose a place for the token.
+    """
+
+    node: Annotated[str, AfterValidator(check_name)]
+    store: Annotated[str, AfterValidator(_check_store_url)] = "sqlite:///healer.db"
+    listen: Annotated[str, AfterValidator(_check_listen)] = "127.0.0.1:8000"
+    logs: Path = Path("logs/network_healer")
+    token_file: Path | None = None
+    defaults: Defaults = Defaults()
+    budget: Budget = Budget()
+    components: dict[str, ComponentSpec] = Field(default_factory=dict)
+
+    @property
+    def endpoint(self) -> tuple[str, int]:
+        """The host and port of `listen`."""
+        return _split_listen(self.listen)
+
+
+def load(
+    path: Path,
+    *,
+    environ: Mapping[str, str],
+    hostname: str,
+    playbooks: Collection[str] = PLAYBOOKS,
+) -> Config:
+    """The configuration in the file `path`. Blocks on the disk.
+
+    Raises:
+        ConfigError: it cannot be read, may be written by everybody, or `parse` refuses it.
+    """
+    source = str(path)
+    text = read_file(path)
+    directory = path.absolute().parent
+    return parse(
+        text,
+        source=source,
+        environ=environ,
+        hostname=hostname,
+        directory=directory,
+        playbooks=playbooks,
+    )
+
+
+def parse(
+    text: str,
+    *,
+    source: str,
+    environ: Mapping[str, str],
+    hostname: str,
+    directory: Path,
+    playbooks: Collection[str] = PLAYBOOKS,
+) -> Config:
+    """The configuration that `text` spells out. Relative paths start at `directory`.
+
+    Raises:
+        ConfigError: with every problem of the text, each with its line where it has one.
+    """
+    try:
+        document = read_document(text)
+    except DocumentError as error:
+        raise ConfigError(source, [str(error)]) from error
+    problems = Problems(document)
+    unset: list[tuple[tuple[str, ...], str]] = []
+    tree = substitute(document.tree, environ, unset)
+    for path, what in unset:
+        problems.spoil(path, what)
+    tree = {} if tree is None else tree
+    if not isinstance(tree, dict):
+        raise ConfigError(source, [f"it is {_kind(tree)}; allowed: a mapping of names to values"])
+    config = _build(tree, problems, hostname, directory, playbooks)
+    if problems.sentences() or config is None:
+        raise ConfigError(source, problems.sentences())
+    return config
+
+
+def _kind(value: Any) -> str:
+    return "a list" if isinstance(value, list) else "a single value"
+
+
+def _build(
+    tree: dict[str, Any],
+    problems: Problems,
+    hostname: str,
+    directory: Path,
+    playbooks: Collection[str],
+) -> Config | None:
+    for key in tree.keys() - Config.model_fields.keys():
+        problems.add((key,), unknown_key(key, Config.model_fields))
+    # An empty section (`components:` and nothing behind it) is one that was left out.
+    tree = {key: tree[key] for key in Config.model_fields if tree.get(key) is not None}
+    listed = tree.pop("components", {})
+    if not isinstance(listed, dict):
+        problems.add(("components",), f"is {_kind(listed)}; allowed: a mapping of names to values")
+        listed = {}
+    top = validated(Config, {"node": hostname, **tree}, (), problems)
+    defaults = validated(Defaults, tree.get("defaults", {}), ("defaults",), problems)
+    shared = (defaults or Defaults()).model_dump()
+    components: dict[str, ComponentSpec] = {}
+    for name, fields in listed.items():
+        spec = read_component(name, fields, shared, directory, problems)
+        if spec is not None:
+            components[name] = spec
+    check_components(
+        components,
+        names=listed.keys(),
+        listen=top.endpoint if top else None,
+        playbooks=playbooks,
+        problems=problems,
+    )
+    if top is None:
+        return None
+    return top.model_copy(
+        update={
+            "components": components,
+            "store": _absolute_store(top.store, directory),
+            "logs": directory / top.logs,
+            "token_file": directory / top.token_file if top.token_file else None,
+        }
+    )
+
+
+def _absolute_store(url: str, directory: Path) -> str:
+    scheme, _, rest = url.partition(":///")
+    return f"sqlite:///{directory / rest}" if scheme == "sqlite" else url
+
+
+def check_store(config: Config, *, source: str) -> None:
+    """Refuse a store that this version cannot open yet; for the composition root to call.
+
+    Raises:
+        ConfigError: the store is PostgreSQL.
+    """
+    if config.store.startswith("postgresql:"):
+        raise ConfigError(
+            source, ["store: postgresql is not yet in this version; allowed: sqlite:///FILE"]
+        )
+
+
+def config_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of the file, for editors; `parse` checks more than it can say."""
+    schema = Config.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "healer.yaml"
+    schema.pop("required", None)
+    schema["$defs"] |= component_schema(Defaults.model_fields, schema["$defs"])
+    return schema

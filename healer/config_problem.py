@@ -1,0 +1,160 @@
+"""From what pydantic found to what a person can act on."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, Final, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from healer.config_document import Document, Path, plain_value
+
+__all__ = ["Problems", "suggestion", "unknown_key", "validated"]
+
+_SHOWN: Final = 80
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Problems:
+    """All that is wrong with one file, in the file's own order."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self._found: list[tuple[int, str]] = []
+        self._spoiled: set[Path] = set()
+
+    def add(self, path: Path, what: str) -> None:
+        """Note that `what` is wrong with the value at `path`; nothing more of a spoiled one."""
+        if path in self._spoiled:
+            return
+        line = self.document.line(path)
+        sentence = f"{'.'.join(path)}: {what}" if path else what
+        entry = (line or 0, f"line {line}: {sentence}" if line else sentence)
+        if entry not in self._found:
+            self._found.append(entry)
+
+    def spoil(self, path: Path, what: str) -> None:
+        """As `add`, for a value of which nothing is left that could be judged."""
+        self.add(path, what)
+        self._spoiled.add(path)
+
+    def sentences(self) -> tuple[str, ...]:
+        """One sentence for each problem, by line."""
+        return tuple(sentence for _, sentence in sorted(self._found, key=lambda entry: entry[0]))
+
+
+def suggestion(name: str, known: Collection[str]) -> str:
+    """`; did you mean 'x'?` when there is something close, else nothing."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def unknown_key(name: str, known: Collection[str]) -> str:
+    """What is wrong with a key that is not one of `known`."""
+    hint = suggestion(name, known) or ";"
+    return f"unknown key{hint} allowed: {', '.join(sorted(known))}"
+
+
+def validated(model: type[Model], fields: Any, path: Path, problems: Problems) -> Model | None:
+    """`fields` as a `model`; None when it has problems, which were added then.
+
+    A plain scalar has two readings, and the field decides: `[--port, 8220]` wants the text, a
+    duration from a variable the number.
+    """
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        reread = _reread(fields, error.errors(include_url=False), path, problems.document)
+    try:
+        return model.model_validate(reread)
+    except ValidationError as error:
+        for detail in error.errors(include_url=False):
+            where = _where(reread, detail)
+            problems.add((*path, *where), _sentence(model, (*path, *where), where, detail))
+    return None
+
+
+def _where(fields: Any, detail: ErrorDetails) -> Path:
+    """The path in `fields` that an error is about, without pydantic's names for its own parts."""
+    here: Any = fields
+    path: list[str] = []
+    for part in detail["loc"]:
+        entries = dict(enumerate(here)) if isinstance(here, list) else here
+        if isinstance(entries, dict) and part in entries:
+            here = entries[part]
+            path.append(str(part))
+    if detail["type"] == "missing":
+        path.append(str(detail["loc"][-1]))
+    return tuple(path)
+
+
+def _reread(fields: Any, details: Sequence[ErrorDetails], path: Path, document: Document) -> Any:
+    changes: dict[Path, Any] = {}
+    for detail in details:
+        where, value = _where(fields, detail), detail["input"]
+        if detail["type"] == "string_type" and isinstance(value, int | float):
+            changes[where] = document.texts.get((*path, *where), value)
+        elif detail["type"] == "value_error" and isinstance(value, str):
+            changes[where] = plain_value(value)
+    return _changed(fields, changes, ()) if changes else fields
+
+
+def _changed(value: Any, changes: dict[Path, Any], path: Path) -> Any:
+    if isinstance(value, dict):
+        return {key: _changed(entry, changes, (*path, str(key))) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_changed(entry, changes, (*path, str(n))) for n, entry in enumerate(value)]
+    return changes.get(path, value)
+
+
+def _sentence(model: type[BaseModel], path: Path, where: Path, detail: ErrorDetails) -> str:
+    context = detail.get("ctx", {})
+    match detail["type"]:
+        case "extra_forbidden":
+            return unknown_key(path[-1], _fields_at(model, where[:-1]))
+        case "missing":
+            return "is required"
+        case "value_error":
+            return str(context["error"])
+        case "enum":
+            hint = suggestion(str(detail["input"]), _options(context["expected"])) or ";"
+            return (
+                f"{_shown(path, detail['input'])} is unknown{hint} allowed: {context['expected']}"
+            )
+    message = re.sub(r"^\w+ should (be |have )?", "", detail["msg"])
+    return f"{_shown(path, detail['input'])} cannot be used; allowed: {message}"
+
+
+def _options(expected: str) -> list[str]:
+    return re.findall(r"'([^']*)'", expected)
+
+
+def _secret(path: Path) -> bool:
+    return "env" in path or path[:1] == ("store",)
+
+
+def _shown(path: Path, value: Any) -> str:
+    if _secret(path):
+        return "the value (not shown)"
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def _fields_at(model: type[BaseModel], path: Path) -> Collection[str]:
+    fields = model.model_fields
+    for part in path:
+        inner = next(_models(fields[part].annotation), None) if part in fields else None
+        if inner is None:
+            return ()
+        fields = inner.model_fields
+    return list(fields)
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models(argument)

@@ -1,0 +1,75 @@
+"""All projections from nothing, and whether they equal the live ones."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from healer.ports import EventLog
+from projections import ALL
+from projections.feed import BATCH
+from projections.fold import Fold, Snapshot
+from projections.projection import Projection
+
+__all__ = ["Difference", "differences", "rebuild"]
+
+Progress = Callable[[int, int], None]
+"""Told how many positions of how many are done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A projection whose views are not the same bytes; None where there is no view."""
+
+    name: str
+    rebuilt: bytes | None
+    live: bytes | None
+
+
+async def rebuild(
+    log: EventLog,
+    projections: Sequence[Projection[Any]] = ALL,
+    *,
+    until: int | None = None,
+    progress: Progress = lambda _done, _total: None,
+) -> Fold:
+    """Fold the log from its beginning up to position `until` (included), or up to its present end.
+
+    The state of the world at a past position is the same with an earlier `until`. The event loop
+    gets a turn after each batch.
+
+    Raises:
+        StoreError: the log cannot be read.
+    """
+    head = await log.head()
+    end = head if until is None else min(until, head)
+    fold = Fold(projections)
+    progress(0, end)
+    read = 0
+    while read < end:
+        facts = await log.read(after=read, limit=BATCH)
+        if not facts:
+            break
+        fold.apply(fact for fact in facts if fact.position <= end)
+        read = facts[-1].position
+        progress(min(read, end), end)
+        await asyncio.sleep(0)
+    return fold
+
+
+def differences(rebuilt: Snapshot, live: Snapshot) -> list[Difference]:
+    """Projections that are not equal byte for byte, in order of name.
+
+    Raises:
+        ValueError: the snapshots are of different positions, so that nothing follows.
+    """
+    if rebuilt.position != live.position:
+        raise ValueError(
+            f"cannot compare views of position {rebuilt.position} with those of {live.position}; "
+            "allowed: the same position"
+        )
+    names = sorted({*rebuilt.views, *live.views})
+    pairs = ((name, rebuilt.views.get(name), live.views.get(name)) for name in names)
+    return [Difference(name, ours, theirs) for name, ours, theirs in pairs if ours != theirs]

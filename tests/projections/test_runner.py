@@ -1,0 +1,151 @@
+"""Live views: current behind the log, whatever the log does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from healer.errors import StoreError, UnknownNameError
+from healer.ports import Recorded
+from projections import ALL
+from projections.feed import BATCH, batches
+from projections.fold import Fold
+from projections.projection import ProjectionStoppedError
+from projections.runner import LiveViews
+from tests.projections.build import Log, MemoryLog, heal, random_log
+
+
+@asynccontextmanager
+async def following(log: MemoryLog) -> AsyncIterator[LiveViews]:
+    live = LiveViews(log, retry=0.01)
+    running = asyncio.create_task(live.run())
+    try:
+        async with asyncio.timeout(10):
+            yield live
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+def rebuilt(facts):
+    fold = Fold(ALL)
+    fold.apply(facts)
+    return fold.snapshot()
+
+
+@given(seed=st.integers(0, 2**32), data=st.data())
+@settings(max_examples=25, deadline=None)
+def test_live_views_equal_rebuilt_ones_byte_for_byte(seed, data):
+    facts = random_log(Random(seed), issues=10)
+    cut = data.draw(st.integers(0, len(facts)))
+    sizes = data.draw(st.lists(st.integers(1, 40), max_size=30))
+
+    async def scenario() -> None:
+        log = MemoryLog(facts[:cut])
+        async with following(log) as live:
+            rest = [recorded.event for recorded in facts[cut:]]
+            for size in [*sizes, len(rest)]:
+                log.quiet = size % 7 == 0  # now and then a commit comes without a notice
+                await log.append(rest[:size])
+                del rest[:size]
+                if size % 3 == 0:
+                    await asyncio.sleep(0)
+                live.snapshot()
+            log.quiet = False
+            told = Log()
+            heal(told, "last")
+            await log.append([recorded.event for recorded in told.facts])
+            await live.caught_up()
+            assert live.snapshot() == rebuilt(log.facts)
+
+    asyncio.run(scenario())
+
+
+async def test_notices_are_used_as_they_come_without_reading_again():
+    log, told = MemoryLog(), Log()
+    async with following(log) as live:
+        await live.reached(0)
+        heal(told)
+        await asyncio.sleep(0.02)
+        reads = log.reads
+        await log.append([recorded.event for recorded in told.facts])
+        await live.caught_up()
+        assert live.view("stats")["successful_healings"] == 1
+        assert log.reads == reads
+
+
+async def test_an_outage_is_told_and_survived(until):
+    told = Log()
+    heal(told)
+    log = MemoryLog(told.facts)
+    log.broken = True
+    async with following(log) as live:
+        await until.soon(lambda: live.trouble is not None)
+        assert isinstance(live.trouble, StoreError)
+        assert live.position == 0
+        log.broken = False
+        await live.caught_up()
+        assert live.trouble is None
+        assert live.snapshot() == rebuilt(told.facts)
+
+
+async def test_the_loop_gets_a_turn_after_each_batch():
+    facts = random_log(Random(3), issues=200)
+    log = MemoryLog(facts)
+    sizes, turns = [], 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    busy = asyncio.create_task(others())
+    seen: list[Recorded] = []
+    feed = batches(log)
+    async for batch in feed:
+        sizes.append((len(batch), turns))
+        seen += batch
+        if seen[-1].position == len(facts):
+            break
+    await feed.aclose()
+    busy.cancel()
+    assert seen == facts
+    assert max(size for size, _ in sizes) <= BATCH
+    assert len({turn for _, turn in sizes}) == len(sizes) > 3
+
+
+async def test_a_slow_reader_reads_from_the_log_what_was_not_kept_for_it():
+    facts = random_log(Random(5), issues=900)
+    assert len(facts) > 20 * BATCH
+    log = MemoryLog()
+    feed = batches(log)
+    await log.append([facts[0].event])
+    seen = list(await anext(feed))
+    for at in range(1, len(facts), 100):
+        await log.append([recorded.event for recorded in facts[at : at + 100]])
+    async with asyncio.timeout(20):
+        while len(seen) < len(facts):
+            seen += await anext(feed)
+    await feed.aclose()
+    assert [each.event for each in seen] == [each.event for each in facts]
+
+
+async def test_a_stopped_projection_is_marked_and_an_unknown_one_refused():
+    told = Log()
+    heal(told)
+    broken = Recorded(len(told.facts) + 1, object())  # type: ignore[arg-type]
+    log = MemoryLog([*told.facts, broken])
+    async with following(log) as live:
+        await live.caught_up()
+        assert live.stopped["stats"].position == broken.position
+        with pytest.raises(ProjectionStoppedError, match="unknown type 'object'"):
+            live.view("stats")
+        with pytest.raises(UnknownNameError, match="cannot find projection 'stat'"):
+            live.view("stat")

@@ -32,10 +32,11 @@ class Diagnostics(Protocol):
 class LinuxHost:
     """See `healer.ports.Host`.
 
-    Making one opens nothing and changes nothing. The first use that needs a pidfd proves that they work here, and
-    every one fails with HostError (ENOSYS) where they do not: without them nothing can be signalled
-    safely, so nothing is. `kill_wait` is how many seconds after SIGKILL a process counts as
-    unkillable. `checks` makes the diagnostic checks out of the function that lists listeners.
+    Making one opens nothing and changes nothing. The first use that needs a pidfd proves that they
+    work here, and every one fails with HostError (ENOSYS) where they do not: without them nothing
+    can be signalled safely, so nothing is. `kill_wait` is how many seconds after SIGKILL a process
+    counts as unkillable. `checks` makes the diagnostic checks out of the function that lists
+    listeners.
     """
 
     def __init__(

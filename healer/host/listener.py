@@ -44,6 +44,8 @@ def holds(pid: int, inodes: Iterable[int]) -> frozenset[int]:
             continue  # closed while we looked
         if inode is not None:
             found.add(inode)
+            if len(found) == len(wanted):
+                break
     return frozenset(found)
 
 

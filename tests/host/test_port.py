@@ -186,7 +186,8 @@ async def test_a_reserved_port_is_not_reserved_by_another_healer(reserve, progra
         "import asyncio, sys\n"
         "from healer.domain.spec import PortRange\n"
         "from healer.host.linux import LinuxHost\n"
-        "one = asyncio.run(LinuxHost().reserve('127.0.0.1', PortRange.model_validate(sys.argv[1])))\n"
+        "ports = PortRange.model_validate(sys.argv[1])\n"
+        "one = asyncio.run(LinuxHost().reserve('127.0.0.1', ports))\n"
         "print(one.port, flush=True)",
         str(free_range),
     )

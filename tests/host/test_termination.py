@@ -160,7 +160,9 @@ async def test_what_must_never_be_signalled_is_not(host, program, held, whose, r
 @pytest.mark.parametrize(
     ("flag", "reason"), [(0x40000000, "network_namespace"), (0x20000000, "pid_namespace")]
 )
-async def test_a_process_of_another_namespace_is_refused(host, program, held, strays, flag, reason):
+async def test_a_process_of_another_namespace_is_refused(  # noqa: PLR0917 - fixtures go by name
+    host, program, held, strays, flag, reason
+):
     parent = program(
         "import ctypes, os, sys, time\n"
         "if ctypes.CDLL(None).unshare(int(sys.argv[1])) != 0: raise SystemExit\n"

@@ -125,7 +125,8 @@ def _disk() -> tuple[Facts, list[str]]:
 
 def _descriptors() -> tuple[Facts, list[str]]:
     used, _, most = (int(word) for word in _FILES.read_text().split())
-    own = sum(1 for _ in _OWN_FILES.iterdir())
+    # From Linux 6.2 on the size is the count; before, it is 0 and the entries must be counted.
+    own = _OWN_FILES.stat().st_size or sum(1 for _ in os.scandir(_OWN_FILES))
     own_most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     facts: Facts = {"files_open": used, "files_max": most}
     facts |= {"own_files_open": own, "own_files_max": own_most}
@@ -139,13 +140,13 @@ def _connections() -> tuple[Facts, list[str]]:
     facts: Facts = {f"sockets_{key}": value for key, value in counts.items()}
     first, last = (int(word) for word in _EPHEMERAL.read_text().split())
     sockets = counts["inuse"] + counts["tw"] + counts["orphan"]
-    counted = sockets <= TABLE_LIMIT
-    if counted:
-        by_state, ports = states()
-        facts |= {f"tcp_{state}": count for state, count in by_state.items()}
-        used = sum(1 for port in ports if first <= port <= last)
-    else:
-        used = min(sockets, last - first + 1)
-    facts |= {"ephemeral_used": used, "ephemeral_total": last - first + 1}
-    facts["ephemeral_counted"] = counted
-    return facts, ["ports"] if used / (last - first + 1) >= EPHEMERAL_USED else []
+    total = last - first + 1
+    facts["ephemeral_total"] = total
+    if sockets > TABLE_LIMIT:
+        facts["ephemeral_used"] = None
+        return facts, []
+    by_state, ports = states()
+    used = sum(1 for port in ports if first <= port <= last)
+    facts |= {f"tcp_{state}": count for state, count in by_state.items()}
+    facts["ephemeral_used"] = used
+    return facts, ["ports"] if used / total >= EPHEMERAL_USED else []

@@ -399,10 +399,11 @@ def test_a_pipe_is_no_file_and_not_waited_for(tmp_path: Path):
     assert "not a regular file" in refusal(tmp_path / "pipe")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
 def test_a_file_that_may_not_be_read_is_named(tmp_path: Path):
     path = put(tmp_path / "h.yaml", "")
     path.chmod(0)
+    if os.access(path, os.R_OK):
+        pytest.skip("we may read every file here")
     assert "Permission denied" in refusal(path)
 
 

@@ -132,7 +132,7 @@ def _run(argv: list[str]) -> list[dict[str, object]]:
         text=True,
         timeout=40,
         check=False,
-        env={**os.environ, "PYTHONPATH": str(_ROOT)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(_ROOT), *filter(None, sys.path)])},
     )
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]

@@ -12,8 +12,8 @@ from healer.domain.spec import ComponentSpec
 from healer.probes import NetworkProber
 
 WORDS = (
-    b"HTTP/1.1 |HTTP/1.0 |200|101|100|999| OK|\r\n|\n|: |Content-Length|-1|Transfer-Encoding|chunked"
-    b"|\x00|\xff|a| |Upgrade|5\r\nhello\r\n|0\r\n\r\n|Connection: close"
+    b"HTTP/1.1 |HTTP/1.0 |200|101|100|999| OK|\r\n|\n|: |Content-Length|-1|Transfer-Encoding"
+    b"|chunked|\x00|\xff|a| |Upgrade|5\r\nhello\r\n|0\r\n\r\n|Connection: close"
 )
 HTTPISH = st.lists(st.sampled_from(WORDS.split(b"|")), max_size=24).map(b"".join)
 

@@ -28,8 +28,8 @@ RECOMMENDATIONS: Final = MappingProxyType(
             "Listening, but not on {host} → wrong interface: correct the bind address of {name}"
         ),
         "foreign_holder": (
-            "Port held by a foreign process → port conflict: move {name} to another port, or stop "
-            "the other process"
+            "Port held by a foreign process, or by an orphan of {name} → port conflict: end it, or "
+            "move {name} to another port"
         ),
         "several_users": (
             "Several users listen on the port → port conflict: only one of them should be {name}"

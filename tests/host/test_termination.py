@@ -198,8 +198,9 @@ async def test_a_process_without_the_right_to_signal_it_is_refused_before_any_si
         "    try:\n"
         "        await host.stop(held, grace=0)\n"
         "    except HostError as error:\n"
-        "        print(error, held[0].gone(), sep='|', flush=True)\n"
+        "        said = f'{error}|{held[0].gone()}'\n"
         "    mine.kill(); mine.wait()\n"
+        "    print(said, flush=True)\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "asyncio.run(main())\n",
         str(program(OBEDIENT).pid),

@@ -66,13 +66,13 @@ E = TypeVar("E", bound=IssueEvent)
 
 def follow_issues(
     cases: Cases[B],
-    begin: Callable[[int, IssueDetected], R],
+    record: type[R],
     finish: Callable[[B, int, R], None],
     begun: Callable[[B, R], None] | None = None,
 ) -> None:
-    """Give `cases` all facts of issues: `begin` makes an issue's record (`begun` is told of it),
-    the facts evolve it, `finish` takes it when its issue has ended and is not among the open ones
-    any more.
+    """Give `cases` all facts of issues: `record` is what an issue's record is made of (`begun` is
+    told of it), the facts evolve it, `finish` takes it when its issue has ended and is not among
+    the open ones any more.
 
     Facts of an issue that is not open (a check that came after the end) change nothing: a fold does
     not judge history, the audit does.
@@ -80,48 +80,47 @@ def follow_issues(
 
     def evolve(kind: type[E], method: Callable[[R, E], None]) -> None:
         def case(state: B, _position: int, event: E) -> None:
-            record = state.open.get(event.originator_id)
-            if record is not None:
-                record.updated = event.timestamp
-                method(record, event)
+            kept = state.open.get(event.originator_id)
+            if kept is not None:
+                kept.updated = event.timestamp
+                method(kept, event)
 
         cases.on(kind)(case)
 
     def end(kind: type[E], method: Callable[[R, E], None]) -> None:
         def case(state: B, position: int, event: E) -> None:
-            record = state.open.pop(event.originator_id, None)
-            if record is not None:
-                record.updated = event.timestamp
-                method(record, event)
-                finish(state, position, record)
+            kept = state.open.pop(event.originator_id, None)
+            if kept is not None:
+                kept.updated = event.timestamp
+                method(kept, event)
+                finish(state, position, kept)
 
         cases.on(kind)(case)
 
     @cases.on(IssueDetected)
     def detected(state: B, position: int, event: IssueDetected) -> None:
-        record = begin(position, event)
-        state.open[event.originator_id] = record
+        made = record(position, event)
+        state.open[event.originator_id] = made
         if begun is not None:
-            begun(state, record)
+            begun(state, made)
 
-    # Lambdas, not methods of the class: a record's subclass may override them.
-    evolve(DiagnosisStarted, lambda record, event: record.diagnosing(event))
-    evolve(CheckRecorded, lambda record, event: record.checked(event))
-    evolve(DiagnosisCompleted, lambda record, event: record.diagnosed(event))
-    evolve(ApprovalRequested, lambda record, event: record.asked(event))
-    evolve(ApprovalGranted, lambda record, event: record.granted(event))
-    evolve(ApprovalDenied, lambda record, event: record.denied(event))
-    evolve(RouteChosen, lambda record, event: record.routed(event))
-    evolve(RemediationStarted, lambda record, event: record.remediating(event))
-    evolve(PlaybookStarted, lambda record, event: record.playbook_started(event))
-    evolve(StepStarted, lambda record, event: record.step_started(event))
-    evolve(StepSucceeded, lambda record, event: record.step_succeeded(event))
-    evolve(StepFailed, lambda record, event: record.step_failed(event))
-    evolve(StepSettled, lambda record, event: record.step_settled(event))
-    evolve(StepSkipped, lambda record, event: record.step_skipped(event))
-    evolve(PlaybookFinished, lambda record, event: record.playbook_finished(event))
-    evolve(VerificationRecorded, lambda record, event: record.looked(event))
-    evolve(HealWithheld, lambda record, event: record.refused(event))
-    evolve(IssueEscalated, lambda record, event: record.escalated(event))
-    end(IssueVerified, lambda record, event: record.verified(event))
-    end(IssueFailed, lambda record, event: record.failed(event))
+    evolve(DiagnosisStarted, record.diagnosing)
+    evolve(CheckRecorded, record.checked)
+    evolve(DiagnosisCompleted, record.diagnosed)
+    evolve(ApprovalRequested, record.asked)
+    evolve(ApprovalGranted, record.granted)
+    evolve(ApprovalDenied, record.denied)
+    evolve(RouteChosen, record.routed)
+    evolve(RemediationStarted, record.remediating)
+    evolve(PlaybookStarted, record.playbook_started)
+    evolve(StepStarted, record.step_started)
+    evolve(StepSucceeded, record.step_succeeded)
+    evolve(StepFailed, record.step_failed)
+    evolve(StepSettled, record.step_settled)
+    evolve(StepSkipped, record.step_skipped)
+    evolve(PlaybookFinished, record.playbook_finished)
+    evolve(VerificationRecorded, record.looked)
+    evolve(HealWithheld, record.refused)
+    evolve(IssueEscalated, record.escalated)
+    end(IssueVerified, record.verified)
+    end(IssueFailed, record.failed)

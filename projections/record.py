@@ -38,6 +38,13 @@ from projections.statistic import microseconds
 
 __all__ = ["IssueRecord", "Outcome", "Run", "instant"]
 
+# Plain strings: reading an enum member's value costs more than the rest of a case.
+_DETECTED: Final = State.DETECTED.value
+_DIAGNOSING: Final = State.DIAGNOSING.value
+_REMEDIATING: Final = State.REMEDIATING.value
+_VERIFIED: Final = State.VERIFIED.value
+_FAILED: Final = State.FAILED.value
+
 _PEOPLE: Final = ("api", "cli")
 """Actors that report an issue instead of detecting it: nothing was measured."""
 
@@ -111,9 +118,9 @@ class IssueRecord:
         self.component = event.component
         self.host = event.host
         self.port = event.port
-        self.detected_as = self.issue_type = event.issue_type.value
-        self.severity = event.severity.value
-        self.criticality = event.criticality.value
+        self.detected_as = self.issue_type = str(event.issue_type)
+        self.severity = str(event.severity)
+        self.criticality = str(event.criticality)
         self.epoch = event.epoch
         self.node = event.node
         self.timestamp = self.updated = event.timestamp
@@ -121,7 +128,7 @@ class IssueRecord:
         self.seen_after = None if reported else microseconds(event.seen_after)
         self.previous = event.previous
         self.recurrence = event.recurrence
-        self.state = State.DETECTED.value
+        self.state = _DETECTED
         self.remediated = False
         self.attempt = 0
         self.diagnosis: Run | None = None
@@ -137,16 +144,16 @@ class IssueRecord:
     @property
     def outcome(self) -> str:
         """One of `Outcome.ALL`."""
-        if self.state == State.FAILED:
+        if self.state == _FAILED:
             return Outcome.FAILED
-        if self.state == State.VERIFIED:
+        if self.state == _VERIFIED:
             return Outcome.HEALED if self.healed_by is not None else Outcome.RECOVERED
         return Outcome.OPEN
 
     @property
     def success(self) -> bool | None:
         """Whether the component is well again, by whatever cause; None while the issue is open."""
-        return None if self.ended is None else self.state == State.VERIFIED
+        return None if self.ended is None else self.state == _VERIFIED
 
     @property
     def healing(self) -> bool | None:
@@ -161,12 +168,12 @@ class IssueRecord:
         """The playbook that runs now."""
         if self.ended is None and self.runs and self.runs[-1].outcome is None:
             return self.runs[-1].playbook
-        if self.diagnosis is not None and self.state == State.DIAGNOSING:
+        if self.diagnosis is not None and self.state == _DIAGNOSING:
             return None if self.diagnosis.outcome else self.diagnosis.playbook
         return None
 
     def diagnosing(self, event: DiagnosisStarted) -> None:
-        self.state = State.DIAGNOSING.value
+        self.state = _DIAGNOSING
         if self.diagnosis is None:
             self.diagnosis = Run(event.playbook)
 
@@ -176,7 +183,7 @@ class IssueRecord:
             self.diagnosis.elapsed = max(took, self.diagnosis.elapsed)
 
     def diagnosed(self, event: DiagnosisCompleted) -> None:
-        self.issue_type = event.issue_type.value
+        self.issue_type = str(event.issue_type)
         if self.diagnosis is not None:
             self.diagnosis.outcome = PlaybookOutcome.COMPLETED
             self.diagnosis.success = True
@@ -194,7 +201,7 @@ class IssueRecord:
         pass
 
     def remediating(self, event: RemediationStarted) -> None:
-        self.state = State.REMEDIATING.value
+        self.state = _REMEDIATING
         self.remediated = True
         self.attempt = event.attempt
 
@@ -244,12 +251,12 @@ class IssueRecord:
         self.escalations.append(event)
 
     def verified(self, event: IssueVerified) -> None:
-        self.state = State.VERIFIED.value
+        self.state = _VERIFIED
         self.healed_by = event.healed_by
         self._end(event)
 
     def failed(self, event: IssueFailed) -> None:
-        self.state = State.FAILED.value
+        self.state = _FAILED
         self.reason = event.reason
         self._end(event)
 

@@ -76,7 +76,7 @@ class Codec:
             _require_finite(fields)
             body = orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
         except (TypeError, ValueError) as error:
-            name = ascii(event.event_id)
+            name = event.event_id.encode("ascii", "backslashreplace").decode()
             raise StoreError(f"cannot store {name} ({topic}): {error}") from error
         return Encoded(cast(Fact, event), stream, version, topic, time, body)
 

@@ -1,0 +1,271 @@
+"""What every log promises, in memory and on disk."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+
+from healer.domain.events import Event
+from healer.errors import IssueConflictError, StoreError
+from healer.ports import EventLog, Recorded
+from healer.store import MemoryLog, SqliteLog, open_log
+from tests import factory
+from tests.conftest import Until
+
+Log = MemoryLog | SqliteLog
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Log]:
+    url = "memory:" if request.param == "memory" else f"sqlite:///{tmp_path}/log.db"
+    async with open_log(url, new_log_id=lambda: "log-1") as opened:
+        yield opened
+
+
+def started(stream: str, version: int) -> Event:
+    return factory.playbook_started(stream=stream, version=version)
+
+
+async def test_a_log_is_an_event_log(log: Log) -> None:
+    promised: EventLog = log
+    assert await promised.head() == 0
+    assert await promised.read() == []
+    assert await promised.stream("i1") == []
+    assert await promised.open_issues() == {}
+    assert (log.broken, log.unavailable) == (None, None)
+
+
+async def test_facts_are_read_in_the_order_of_the_log(log: Log) -> None:
+    one, two = started("i1", 1), started("i1", 2)
+    other = started("i2", 1)
+    assert await log.append([one]) == 1
+    assert await log.append([other, two]) == 3
+    assert await log.read() == [Recorded(1, one), Recorded(2, other), Recorded(3, two)]
+    assert await log.stream("i1") == [one, two]
+    assert await log.head() == 3
+
+
+async def test_reading_goes_on_behind_a_position(log: Log) -> None:
+    await log.append([started("i1", version) for version in range(1, 11)])
+    assert [r.position for r in await log.read(after=4, limit=3)] == [5, 6, 7]
+    assert await log.read(after=10) == []
+
+
+async def test_every_fact_comes_back_equal(log: Log) -> None:
+    facts = [
+        fact.model_copy(update={"originator_id": f"s{index}", "originator_version": 1})
+        for index, fact in enumerate(factory.every_fact())
+    ]
+    await log.append(facts)
+    assert [recorded.event for recorded in await log.read()] == facts
+
+
+async def test_appending_nothing_changes_nothing(log: Log) -> None:
+    await log.append([started("i1", 1)])
+    assert await log.append([]) == 1
+
+
+@pytest.mark.parametrize("version", [1, 3, 2**70])
+async def test_a_stream_that_moved_refuses_the_append(log: Log, version: int) -> None:
+    await log.append([started("i1", 1)])
+    with pytest.raises(
+        IssueConflictError, match=rf"^cannot append i1/{version}: the stream is at version 1$"
+    ):
+        await log.append([started("i1", 1).model_copy(update={"originator_version": version})])
+    assert await log.head() == 1
+
+
+async def test_of_two_appends_that_race_one_wins(log: Log) -> None:
+    outcomes = await asyncio.gather(
+        *(log.append([started("i1", 1)]) for _ in range(8)), return_exceptions=True
+    )
+    assert outcomes.count(1) == 1
+    assert sum(isinstance(outcome, IssueConflictError) for outcome in outcomes) == 7
+    assert await log.head() == 1
+
+
+async def test_an_append_that_conflicts_fails_alone_and_wholly(log: Log) -> None:
+    await log.append([started("taken", 1)])
+    outcomes = await asyncio.gather(
+        log.append([started("a", 1), started("a", 2)]),
+        log.append([started("b", 1), started("taken", 1)]),
+        log.append([started("c", 1)]),
+        return_exceptions=True,
+    )
+    assert outcomes[0] == 3
+    assert isinstance(outcomes[1], IssueConflictError)
+    assert outcomes[2] == 4
+    assert await log.stream("b") == []
+    assert [recorded.position for recorded in await log.read()] == [1, 2, 3, 4]
+
+
+async def test_a_component_has_at_most_one_open_issue(log: Log) -> None:
+    await log.append([factory.issue_detected(stream="i1")])
+    with pytest.raises(
+        IssueConflictError,
+        match="^cannot open issue i2 for component 'chat_api': its issue i1 is open$",
+    ):
+        await log.append([factory.issue_detected(stream="i2")])
+    await log.append([factory.issue_detected(stream="i3", component="message_bus")])
+    assert await log.open_issues() == {"chat_api": "i1", "message_bus": "i3"}
+
+
+async def test_of_two_issues_that_race_for_a_component_one_is_opened(log: Log) -> None:
+    outcomes = await asyncio.gather(
+        *(log.append([factory.issue_detected(stream=f"i{n}")]) for n in range(8)),
+        return_exceptions=True,
+    )
+    assert sum(isinstance(outcome, IssueConflictError) for outcome in outcomes) == 7
+    assert len(await log.open_issues()) == 1
+
+
+@pytest.mark.parametrize("end", [factory.issue_verified, factory.issue_failed])
+async def test_an_issue_that_ended_releases_its_component(log: Log, end: type[Event]) -> None:
+    await log.append([factory.issue_detected(stream="i1")])
+    await log.append([end(stream="i1", version=2)])
+    assert await log.open_issues() == {}
+    await log.append([factory.issue_detected(stream="i2")])
+    assert await log.open_issues() == {"chat_api": "i2"}
+
+
+async def test_one_append_can_end_an_issue_and_open_the_next(log: Log) -> None:
+    await log.append([factory.issue_detected(stream="i1")])
+    await log.append(
+        [factory.issue_failed(stream="i1", version=2), factory.issue_detected(stream="i2")]
+    )
+    assert await log.open_issues() == {"chat_api": "i2"}
+
+
+async def test_a_refused_append_leaves_the_open_issues_alone(log: Log) -> None:
+    await log.append([factory.issue_detected(stream="i1")])
+    with pytest.raises(IssueConflictError):
+        await log.append([factory.issue_verified(stream="i1", version=2), started("i9", 5)])
+    with pytest.raises(IssueConflictError):
+        await log.append([factory.issue_detected(stream="i2", component="b"), started("i9", 5)])
+    assert await log.open_issues() == {"chat_api": "i1"}
+
+
+async def test_what_cannot_be_stored_is_refused_before_anything_is(log: Log) -> None:
+    bad = factory.issue_verified(stream="i1", version=2).model_copy(
+        update={"resolved_in": float("nan")}
+    )
+    with pytest.raises(StoreError, match="cannot store i1/2"):
+        await log.append([started("i1", 1), bad])
+    assert await log.head() == 0
+
+
+async def test_following_gives_what_is_there_and_then_what_comes(log: Log) -> None:
+    await log.append([started("i1", version) for version in range(1, 4)])
+    async with aclosing(log.follow(after=1)) as facts:
+        assert [(await anext(facts)).position for _ in range(2)] == [2, 3]
+        coming = asyncio.ensure_future(anext(facts))
+        await asyncio.sleep(0)
+        assert not coming.done()
+        await log.append([started("i2", 1)])
+        assert await asyncio.wait_for(coming, 5) == Recorded(4, started("i2", 1))
+
+
+async def test_a_follower_misses_nothing_of_many_appends(log: Log) -> None:
+    async def follow() -> list[int]:
+        positions: list[int] = []
+        async with aclosing(log.follow(after=0)) as facts:
+            async for recorded in facts:
+                positions.append(recorded.position)
+                if len(positions) == 1200:
+                    break
+        return positions
+
+    following = asyncio.create_task(follow())
+
+    async def append(stream: str) -> None:
+        for version in range(1, 61):
+            await log.append([started(stream, version)])
+
+    await asyncio.gather(*(append(f"s{n}") for n in range(20)))
+    assert await asyncio.wait_for(following, 10) == list(range(1, 1201))
+
+
+async def test_followers_end_with_the_log(log: Log) -> None:
+    async def follow() -> list[Recorded]:
+        return [recorded async for recorded in log.follow(after=0)]
+
+    await log.append([started("i1", 1)])
+    following = asyncio.create_task(follow())
+    await asyncio.sleep(0)
+    await log.close()
+    assert len(await asyncio.wait_for(following, 5)) <= 1
+
+
+async def test_a_listener_hears_each_commit_in_order_until_it_stops(log: Log) -> None:
+    heard: list[Recorded] = []
+    stop = log.listen(heard.extend)
+    await asyncio.gather(*(log.append([started(f"s{n}", 1)]) for n in range(20)))
+    assert heard == await log.read()
+    stop()
+    stop()
+    await log.append([started("late", 1)])
+    assert len(heard) == 20
+
+
+async def test_a_listener_that_fails_stops_nobody(log: Log) -> None:
+    reported: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(
+        lambda loop, context: reported.append(str(context["exception"]))
+    )
+    heard: list[Recorded] = []
+
+    def fail(recorded: Sequence[Recorded]) -> None:
+        raise RuntimeError("deaf")
+
+    log.listen(fail)
+    log.listen(heard.extend)
+    assert await log.append([started("i1", 1)]) == 1
+    assert (len(heard), reported) == (1, ["deaf"])
+
+
+async def test_a_refused_append_is_not_heard(log: Log) -> None:
+    heard: list[Recorded] = []
+    log.listen(heard.extend)
+    with pytest.raises(IssueConflictError):
+        await log.append([started("i1", 2)])
+    assert heard == []
+
+
+async def test_cancelling_the_wait_neither_loses_nor_halves_the_append(
+    log: Log, until: Until
+) -> None:
+    waits = [
+        asyncio.create_task(log.append([started(f"s{n}", 1), started(f"s{n}", 2)]))
+        for n in range(50)
+    ]
+    await asyncio.sleep(0)
+    for wait in waits:
+        wait.cancel()
+    await asyncio.gather(*waits, return_exceptions=True)
+    await until.soon(lambda: _head_is(log, 100))
+    for n in range(50):
+        assert [fact.originator_version for fact in await log.stream(f"s{n}")] == [1, 2]
+
+
+async def _head_is(log: Log, position: int) -> bool:
+    return await log.head() == position
+
+
+async def test_a_closed_log_says_so(log: Log) -> None:
+    await log.close()
+    await log.close()
+    with pytest.raises(StoreError, match=r"^cannot append to .*: the log is closed"):
+        await log.append([started("i1", 1)])
+    with pytest.raises(StoreError, match=r"^cannot read .*: the log is closed"):
+        await log.head()
+
+
+async def test_what_waits_when_the_log_is_closed_is_still_appended(log: Log) -> None:
+    waits = [asyncio.create_task(log.append([started(f"s{n}", 1)])) for n in range(20)]
+    await asyncio.sleep(0)
+    await log.close()
+    assert sorted(await asyncio.gather(*waits)) == list(range(1, 21))

@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, overload
 
 import pytest
 from hypothesis import settings
@@ -57,20 +57,24 @@ class Until:
             time.sleep(_PAUSE)
         return answer
 
+    @overload
     async def soon(
-        self,
-        condition: Callable[[], T | Awaitable[T]],
-        timeout: float = 5.0,
-        *,
-        name: str | None = None,
-    ) -> T:
+        self, condition: Callable[[], Awaitable[T]], timeout: float = ..., *, name: str | None = ...
+    ) -> T: ...
+
+    @overload
+    async def soon(
+        self, condition: Callable[[], T], timeout: float = ..., *, name: str | None = ...
+    ) -> T: ...
+
+    async def soon(
+        self, condition: Callable[[], Any], timeout: float = 5.0, *, name: str | None = None
+    ) -> Any:
         deadline = time.monotonic() + timeout
         while True:
-            asked = condition()
-            if isinstance(asked, Awaitable):
-                answer: T = await asyncio.wait_for(asked, max(deadline - time.monotonic(), _PAUSE))
-            else:
-                answer = asked
+            answer = condition()
+            if inspect.isawaitable(answer):
+                answer = await asyncio.wait_for(answer, max(deadline - time.monotonic(), _PAUSE))
             if answer:
                 return answer
             _check(deadline, timeout, name or _source(condition), answer)

@@ -245,7 +245,7 @@ async def test_a_probe_leaves_no_time_wait_on_the_port(prober, spec):
     def serve_once(listener: socket.socket) -> None:
         plug, _ = listener.accept()
         plug.recv(4096)
-        plug.sendall(OK)
+        plug.sendall(b"HTTP/1.0 200 OK\r\n\r\nall until the end")
         plug.close()
 
     with socket.socket() as listener:
@@ -266,7 +266,8 @@ async def test_a_probe_makes_no_noise_in_a_plain_server(prober, spec):
         def do_GET(self) -> None:
             self.send_response(200)
             self.end_headers()
-            for _ in range(5):
+            for _ in range(2):
+                time.sleep(0.005)  # a body that is made slower than its head
                 self.wfile.write(b"x" * 1000)
 
         def log_message(self, *_: object) -> None: ...

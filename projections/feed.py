@@ -28,7 +28,8 @@ async def batches(
 
     Facts that land are taken from the store's notice when they follow on; the log is read where
     they do not, and at the start. While the log cannot be read it is tried again every `retry`
-    seconds, and `trouble` is told of the error, then of None.
+    seconds, and `trouble` is told of the error, then of None. A log that is open for reading only
+    tells of nothing that lands; it is looked at every `retry` seconds.
     """
     fresh: list[Recorded] = []
     wake = asyncio.Event()
@@ -45,10 +46,14 @@ async def batches(
             behind = True
         wake.set()
 
-    unlisten = log.listen(landed)
+    try:
+        unlisten, pause = log.listen(landed), None
+    except StoreError:
+        unlisten, pause = _nothing, retry
     try:
         while True:
-            await wake.wait()
+            if not await _set_within(wake, pause):
+                behind = True
             wake.clear()
             while behind or fresh:
                 if behind:
@@ -74,3 +79,16 @@ async def batches(
                 await asyncio.sleep(0)
     finally:
         unlisten()
+
+
+def _nothing() -> None:
+    """There is nothing to stop."""
+
+
+async def _set_within(event: asyncio.Event, timeout: float | None) -> bool:
+    """Whether `event` was set before `timeout` seconds had passed; None waits for ever."""
+    try:
+        async with asyncio.timeout(timeout):
+            return await event.wait()
+    except TimeoutError:
+        return False

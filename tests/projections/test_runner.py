@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 
 from healer.errors import StoreError, UnknownNameError
 from healer.ports import Recorded
+from healer.store import SqliteLog
 from projections import ALL
 from projections.feed import BATCH, batches
 from projections.fold import Fold
 from projections.projection import ProjectionStoppedError
 from projections.runner import LiveViews
+from replay.rebuild import rebuild
 from tests.projections.build import Log, MemoryLog, heal, random_log
 
 
@@ -135,6 +137,27 @@ async def test_a_slow_reader_reads_from_the_log_what_was_not_kept_for_it():
             seen += await anext(feed)
     await feed.aclose()
     assert [each.event for each in seen] == [each.event for each in facts]
+
+
+async def test_views_follow_the_log_on_disk_here_and_in_another_reader(tmp_path):
+    facts = random_log(Random(8), issues=40)
+    events = [recorded.event for recorded in facts]
+    async with SqliteLog.open(tmp_path / "healer.db", new_log_id=lambda: "1" * 32) as log:
+        await log.append(events[:100])
+        async with following(log) as live:
+            await log.append(events[100:300])
+            await live.caught_up()
+            async with (
+                SqliteLog.open_readonly(tmp_path / "healer.db") as copy,
+                following(copy) as other,
+            ):
+                await other.caught_up()
+                for event in events[300:]:
+                    await log.append([event])
+                await live.caught_up()
+                await other.reached(len(facts))
+                assert live.snapshot() == other.snapshot() == rebuilt(facts)
+                assert live.snapshot() == (await rebuild(log)).snapshot()
 
 
 async def test_a_stopped_projection_is_marked_and_an_unknown_one_refused():

@@ -131,6 +131,18 @@ class Host(Protocol):
         """Every LISTEN socket on `port` in our network namespace, with *all* of its holders."""
         ...
 
+    async def sockets(self, port: int) -> frozenset[int]:
+        """The inodes of all LISTEN sockets on `port`: cheap, for "is it still the same one?"."""
+        ...
+
+    async def holds(self, process: HeldProcess, inode: int) -> bool:
+        """Whether a held process has the socket `inode` open: one process looked at, not all.
+
+        Raises:
+            HostError: its descriptors may not be seen.
+        """
+        ...
+
     async def hold(self, pid: int) -> HeldProcess | None:
         """Open a pidfd, then read the identity; None when there is no such process (any more).
 
@@ -235,8 +247,8 @@ class Launcher(Protocol):
         """
         ...
 
-    async def stop(self) -> None:
-        """Ask the manager to stop the component, and wait until it says that it is.
+    async def stop(self, port: int) -> None:
+        """Ask the manager to stop the component that lives on `port`, and wait until it says so.
 
         Raises:
             LaunchError: it could not be stopped, or this launcher cannot stop.

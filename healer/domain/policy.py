@@ -81,7 +81,7 @@ class Fleet:
 
 @dataclass(frozen=True, slots=True)
 class Go:
-    """The heal may begin; `rearmed` when a spent budget was given back."""
+    """The heal may begin; `rearmed` when a spent budget allows one more try."""
 
     rearmed: bool = False
 

@@ -88,7 +88,10 @@ class FleetBook:
 
     def begin(self, name: str, *, rearmed: bool) -> int:
         """A heal of `name` begins; the number of this attempt in a row."""
-        ledger = Ledger() if rearmed else self.ledger(name)
+        ledger = self.ledger(name)
+        if rearmed:
+            # Half open: one more try, not a whole new budget, until it stays healthy.
+            ledger = Ledger(attempts=self.budget.attempts - 1)
         now = self._clock.monotonic()
         ledger = ledger.attempted(now, self.budget.backoff, self._ids.chance())
         self._ledgers[name] = ledger

@@ -91,6 +91,7 @@ class Heal:
         self._go = asyncio.Event()
         self._approval = asyncio.Event()
         self.acting = False
+        self._first_start = issue.recurrence == 0 and instance.component.process is None
 
     @property
     def _mode(self) -> Mode:
@@ -500,6 +501,9 @@ class Heal:
             stamp=self._stamp(),
         )
         await self._save()
+        if self._first_start:
+            # Bringing a component up for the first time is no heal in a row.
+            self._fleet.rearm(self.issue.component)
         self._fleet.mark(self.issue.component, healthy=True)
 
     async def _close_failed(self, reason: str) -> None:

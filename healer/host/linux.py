@@ -15,6 +15,7 @@ from healer.host import listener, membership, process, termination
 from healer.host import port as binding
 from healer.host.checks import FAST, Checks
 from healer.host.process import Open, PidfdProcess, open_pidfd
+from healer.host.sockdiag import listen_sockets
 from healer.host.view import view
 from healer.ports import Bind, HeldProcess, Reservation, Stopped
 
@@ -61,6 +62,9 @@ class LinuxHost:
 
     async def listeners(self, port: int) -> tuple[Listener, ...]:
         return await listener.listeners(port, boot=self.boot_id, opener=self._opener)
+
+    async def sockets(self, port: int) -> frozenset[int]:
+        return frozenset(found.inode for found in listen_sockets(port))
 
     async def holds(self, process: HeldProcess, inode: int) -> bool:
         """Whether a held process has the socket `inode` open: one process looked at, not all.

@@ -18,6 +18,7 @@ from healer.domain.process import (
     prove_owner,
 )
 from healer.domain.spec import CommandLaunch, ComponentSpec, DockerLaunch
+from healer.errors import HostError
 from healer.ports import HeldProcess, Host, Ids, Launched, Launcher, Prober, Reservation
 
 __all__ = ["Instance", "Occupancy"]
@@ -32,12 +33,14 @@ class Occupancy:
 
     `owned` are held processes with the proof that they are the component's; `foreign` hold a
     listener that stands in its way and are not; `hidden` says that somebody listens there whom we
-    cannot see. `listeners` are all on the port.
+    cannot see, `serving` that one of the owned listens where the component is looked for.
+    `listeners` are all on the port.
     """
 
     owned: list[tuple[HeldProcess, Target]] = field(default_factory=list)
     foreign: list[tuple[HeldProcess, ProcessView]] = field(default_factory=list)
     hidden: bool = False
+    serving: bool = False
     listeners: tuple[Listener, ...] = ()
 
     @property
@@ -181,6 +184,7 @@ class Instance:
             for holder in listener.holders:
                 if not _holds(occupancy, holder):
                     await self._add_holder(occupancy, listener, holder, in_the_way=in_the_way)
+                occupancy.serving |= in_the_way and _owns(occupancy, holder)
 
     async def _add_holder(
         self, occupancy: Occupancy, listener: Listener, holder: ProcessIdentity, *, in_the_way: bool
@@ -189,7 +193,8 @@ class Instance:
         if held is None:
             return
         # Held first, compared after: the pid may have been reused since the look.
-        if held.identity.same_as(holder) is False:
+        same = held.identity.same_as(holder)
+        if same is False or not await self._still_holds(held, listener.inode):
             held.close()
             return
         view, proof = await self.prove(held)
@@ -200,6 +205,12 @@ class Instance:
             occupancy.foreign.append((held, view))
         else:
             held.close()
+
+    async def _still_holds(self, held: HeldProcess, inode: int) -> bool:
+        try:
+            return await self.host.holds(held, inode)
+        except HostError:
+            return True  # it held it a moment ago; that we may not look closer makes it foreign
 
     async def _add_members(self, occupancy: Occupancy) -> None:
         candidates: list[HeldProcess] = []
@@ -222,6 +233,10 @@ class Instance:
                 continue
             target = Target(process=held.identity, proof=proof or OwnerProof.LAUNCHED)
             occupancy.owned.append((held, target))
+
+
+def _owns(occupancy: Occupancy, identity: ProcessIdentity) -> bool:
+    return any(held.identity.same_as(identity) is not False for held, _ in occupancy.owned)
 
 
 def _holds(occupancy: Occupancy, identity: ProcessIdentity) -> bool:

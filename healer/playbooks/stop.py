@@ -152,7 +152,7 @@ async def _stop(instance: Instance, processes: list[HeldProcess]) -> StepResult:
 async def _stop_by_manager(instance: Instance, kind: str) -> StepResult:
     assert instance.launcher is not None
     try:
-        await instance.launcher.stop()
+        await instance.launcher.stop(instance.port)
     except LaunchError as error:
         raise StepFailedError(
             "manager_failed",

@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 
-from healer.domain.classification import classify
+from healer.domain.classification import classify, reaches
 from healer.domain.health import Health, HealthState, Thresholds
 from healer.domain.playbook import Evidence
 from healer.domain.probe import Outcome, ProbeResult
@@ -65,6 +65,7 @@ class Watch:
         self.last_probe: ProbeResult | None = None
         self._first_bad: float | None = None
         self._local: bool | None = None
+        self._proven: frozenset[int] | None = None
         # Whoever is started by somebody else may be starting just now; what only we start is not.
         self._grace_until = 0.0
         if not isinstance(spec.launch, CommandLaunch):
@@ -79,12 +80,13 @@ class Watch:
     async def next_detection(self) -> Detection:
         """Watch until the component is in need. Cancel-safe."""
         while True:
+            begun = self._clock.monotonic()
             exit_status = await self._look()
             if exit_status is not None:
                 return await self._detection(exit_status)
             if self.state.due(self._thresholds):
                 return await self._detection(None)
-            await self._pause()
+            await self._pause(self._pace() - (self._clock.monotonic() - begun))
 
     async def until_healthy(self) -> Sequence[ProbeResult]:
         """Watch until the component is healthy by itself; the probes that say so. Cancel-safe."""
@@ -101,7 +103,7 @@ class Watch:
         if not await self._is_local() or not self._provable():
             return False
         async with self._instance.occupants(self._instance.port, members=False) as found:
-            return bool(found.foreign) and not found.owned
+            return bool(found.foreign) and not found.serving
 
     # One look
 
@@ -116,10 +118,11 @@ class Watch:
             # Something of the component's still answers: another process of it took over.
             self._instance.hold(None)
         outcome = result.outcome
-        if outcome is Outcome.HEALTHY and self._instance.process is None and await self.usurped():
+        if outcome is Outcome.HEALTHY and await self._impersonated():
             # Its port answers, but it is not the component that does.
             outcome = Outcome.UNHEALTHY
-            self._first_bad = self._first_bad or self._clock.monotonic()
+            if self._first_bad is None:
+                self._first_bad = self._clock.monotonic()
         starting = self._clock.monotonic() < self._grace_until
         await self._change(self.state.observe(outcome, self._thresholds, starting=starting), result)
         if outcome is Outcome.HEALTHY:
@@ -128,6 +131,19 @@ class Watch:
             if self._instance.process is None:
                 await self._adopt()
         return None
+
+    async def _impersonated(self) -> bool:
+        """Whether somebody else answers. The sockets are listed at each look, which is cheap; who
+        holds them is looked at when they are not the ones that were the component's."""
+        if not await self._is_local():
+            return False
+        sockets = await self._instance.host.sockets(self._instance.port)
+        if sockets == self._proven:
+            return False
+        if await self.usurped():
+            return True
+        self._proven = sockets
+        return False
 
     async def _adopt(self) -> None:
         adopted = await self._instance.adopt() if await self._is_local() else None
@@ -163,9 +179,9 @@ class Watch:
         calm = settled and (self.state.failures == 0 or self.state.due(self._thresholds))
         return spec.interval if calm else min(spec.interval, spec.fast_interval)
 
-    async def _pause(self) -> None:
-        """Wait for the next look: the interval, or the end of the process, whichever is first."""
-        pause = self._pace()
+    async def _pause(self, pause: float) -> None:
+        """Wait for the next look: `pause` seconds (none if negative) or the end of the process."""
+        pause = max(pause, 0.0)
         begun = self._clock.monotonic()
         process = self._instance.process
         if process is None:
@@ -215,8 +231,14 @@ class Watch:
         owned: bool | None = None
         async with self._instance.occupants(self._instance.port, members=False) as found:
             if found.listeners:
+                host = self._instance.spec.host
+                ours = (
+                    found.serving
+                    if any(reaches(listener, host) for listener in found.listeners)
+                    else bool(found.owned)
+                )
                 # An orphan of a dead component is provably ours, and is still not the component.
-                owned = bool(found.owned) and alive is not False
+                owned = ours and alive is not False
         return Evidence(
             probe=probe,
             exit=exit_status,

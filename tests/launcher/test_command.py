@@ -323,7 +323,7 @@ async def test_it_cannot_be_stopped_by_its_launcher(tmp_path: Path, hold: Holder
     built = launcher(tmp_path, hold, "sleep", "60")
     assert not built.stops
     with pytest.raises(LaunchError, match="cannot stop 'chat_api'"):
-        await built.stop()
+        await built.stop(8220)
 
 
 def open_descriptors() -> int:

@@ -119,19 +119,19 @@ async def test_what_is_started_runs_until_it_is_stopped(case: Case) -> None:
     assert (started.process is not None) == case.holds
     await eventually(case.running, "the component")
     if case.launcher.stops:
-        await case.launcher.stop()
+        await case.launcher.stop(8220)
         await eventually(lambda: not case.running(), "its end")
 
 
 async def test_a_launcher_stops_what_it_started_or_says_that_it_cannot(case: Case) -> None:
     if not case.launcher.stops:
         with pytest.raises(LaunchError, match=r"^cannot stop 'chat_api'"):
-            await case.launcher.stop()
+            await case.launcher.stop(8220)
         return
     for launch_id in ("launch-1", "launch-2"):
         await case.launcher.start(8220, launch_id)
         await eventually(case.running, "the component")
-        await case.launcher.stop()
+        await case.launcher.stop(8220)
         await eventually(lambda: not case.running(), "its end")
 
 

@@ -33,7 +33,7 @@ async def test_it_is_started_looked_at_and_given_its_grace(
 ) -> None:
     built = launcher(docker, hold, grace="1500ms")
     await built.start(8220, "launch-1")
-    await built.stop()
+    await built.stop(8220)
 
     assert docker.calls == [
         "start chat",
@@ -51,7 +51,7 @@ async def test_a_pid_that_is_not_in_the_container_is_not_held(
     started = await built.start(8220, "launch-1")
     assert started.process is None
     assert [one.pidfd for one in hold.held] == [-1]
-    await built.stop()
+    await built.stop(8220)
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ async def test_a_pid_that_is_in_the_container_is_held(
     started = await built.start(8220, "launch-1")
     assert started.process is not None
     assert started.process.identity.pid == docker.pid
-    await built.stop()
+    await built.stop(8220)
 
 
 async def test_a_container_that_ended_at_once_was_not_started(
@@ -78,7 +78,7 @@ async def test_a_container_that_ended_at_once_was_not_started(
     built = launcher(docker, hold)
     with pytest.raises(LaunchError, match="container chat ended at once with exit code 3"):
         await built.start(8220, "launch-1")
-    await built.stop()
+    await built.stop(8220)
 
 
 async def test_an_answer_that_makes_no_sense_is_an_error(docker: FakeClient, hold: Holder) -> None:
@@ -98,5 +98,5 @@ async def test_the_real_client_takes_our_words_and_says_what_is_wrong(
         await built.start(8220, "launch-1")
     assert caught.value.exit_code == 1
     with pytest.raises(LaunchError, match=r"no-daemon\.sock") as caught:
-        await built.stop()
+        await built.stop(8220)
     assert caught.value.exit_code == 1

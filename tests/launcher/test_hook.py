@@ -41,9 +41,9 @@ async def test_it_is_told_what_to_start_and_where(tmp_path: Path, hold: Holder) 
 async def test_stop_is_told_where_the_component_was_started(tmp_path: Path, hold: Holder) -> None:
     built = launcher(tmp_path, hold, "true", stop=["echo", "stop {name} {port}"])
     assert built.stops
-    await built.stop()
+    await built.stop(8220)
     await built.start(9001, "launch-1")
-    await built.stop()
+    await built.stop(8220)
     assert log(tmp_path) == "stop chat_api 8220\nstop chat_api 9001\n"
 
 
@@ -51,7 +51,7 @@ async def test_without_a_stop_it_cannot_stop(tmp_path: Path, hold: Holder) -> No
     built = launcher(tmp_path, hold, "true")
     assert not built.stops
     with pytest.raises(LaunchError, match=r"cannot stop .*launch\.stop is not given"):
-        await built.stop()
+        await built.stop(8220)
 
 
 async def test_a_failure_is_shown_with_its_own_last_line(tmp_path: Path, hold: Holder) -> None:

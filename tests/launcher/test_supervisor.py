@@ -34,8 +34,8 @@ async def test_what_runs_already_is_started_and_what_is_stopped_already_is_stopp
     assert first.process is not None
     assert again.process is not None
     assert again.process.identity == first.process.identity
-    await built.stop()
-    await built.stop()
+    await built.stop(8220)
+    await built.stop(8220)
     assert first.process.gone()
 
 
@@ -43,7 +43,7 @@ async def test_a_program_in_a_group_is_named_with_its_group(config: Path, hold: 
     built = launcher(config, hold, "group:inner")
     started = await built.start(8220, "launch-1")
     assert started.process is not None
-    await built.stop()
+    await built.stop(8220)
     assert started.process.gone()
 
 
@@ -63,7 +63,7 @@ async def test_a_server_that_is_not_there_is_said(tmp_path: Path, hold: Holder) 
     config = tmp_path / "s.conf"
     config.write_text(f"[supervisorctl]\nserverurl=unix://{tmp_path}/none.sock\n")
     built = launcher(config, hold)
-    for act in (built.start(8220, "launch-1"), built.stop()):
+    for act in (built.start(8220, "launch-1"), built.stop(8220)):
         with pytest.raises(LaunchError, match=r"none\.sock no such file"):
             await act
 

@@ -35,7 +35,7 @@ async def test_a_spent_start_limit_is_cleared_before_the_start(
     systemctl: FakeClient, hold: Holder
 ) -> None:
     started = await launcher(systemctl, hold).start(8220, "launch-1")
-    await launcher(systemctl, hold).stop()
+    await launcher(systemctl, hold).stop(8220)
 
     assert started.process is not None
     assert started.process.identity.pid == hold.held[0].identity.pid
@@ -52,14 +52,14 @@ async def test_a_users_unit_is_asked_of_the_users_manager(
 ) -> None:
     built = launcher(systemctl, hold, user=True)
     await built.start(8220, "launch-1")
-    await built.stop()
+    await built.stop(8220)
     assert all(call.startswith("--user ") for call in systemctl.calls)
     assert built.describe(8220) == "systemctl --user start chat.service"
 
 
 async def test_a_refusal_is_shown_with_its_last_line(systemctl: FakeClient, hold: Holder) -> None:
     systemctl.answer("Warning: x\nUnit chat.service not \033[31mfound.\n\n", 5)
-    for act in (launcher(systemctl, hold).start(8220, "l"), launcher(systemctl, hold).stop()):
+    for act in (launcher(systemctl, hold).start(8220, "l"), launcher(systemctl, hold).stop(8220)):
         with pytest.raises(LaunchError, match=r"ended with 5: Unit chat\.service not ") as caught:
             await act
         assert caught.value.exit_code == 5
@@ -73,7 +73,7 @@ async def test_a_unit_that_failed_at_once_was_not_started(
     built = launcher(systemctl, hold)
     with pytest.raises(LaunchError, match=r"failed at once \(s, exit-code, 3 restarts\)"):
         await built.start(8220, "launch-1")
-    await built.stop()
+    await built.stop(8220)
 
 
 async def test_a_client_that_hangs_is_ended(
@@ -105,4 +105,4 @@ async def test_the_real_client_takes_our_words_and_says_what_is_wrong(hold: Hold
     assert "it said nothing" not in str(caught.value)
     assert "nvalid option" not in str(caught.value)
     with pytest.raises(LaunchError, match="cannot stop 'chat_api'"):
-        await built.stop()
+        await built.stop(8220)

@@ -89,7 +89,7 @@ class CommandLauncher:
         finally:
             os.close(log)
 
-    async def stop(self) -> None:
+    async def stop(self, port: int) -> None:
         raise LaunchError(
             f"cannot stop {self._name!r} by its launcher: a command is stopped by signals"
         )

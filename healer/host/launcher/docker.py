@@ -80,7 +80,7 @@ class DockerLauncher:
             )
         return Launched(process=await self._main_process(container, pid), manager=self.kind)
 
-    async def stop(self) -> None:
+    async def stop(self, port: int) -> None:
         await self._client.demand(
             f"stop {self._name!r}",
             "stop",

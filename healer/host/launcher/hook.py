@@ -33,9 +33,6 @@ class HookLauncher:
         self._name = spec.name
         self._launch = launch
         self._log = component_log(logs, spec.name)
-        # Where the component was started last: `stop` is asked without a port.
-        self._port = spec.port
-        self._launch_id = ""
 
     @property
     def stops(self) -> bool:
@@ -45,20 +42,19 @@ class HookLauncher:
         return printable(shlex.join(substitute(self._launch.hook, name=self._name, port=port)))
 
     async def start(self, port: int, launch_id: str) -> Launched:
-        self._port, self._launch_id = port, launch_id
-        await self._run("start", self._launch.hook)
+        await self._run("start", self._launch.hook, port, launch_id)
         return Launched(process=None, manager=self.kind)
 
-    async def stop(self) -> None:
+    async def stop(self, port: int) -> None:
         if self._launch.stop is None:
             raise LaunchError(
                 f"cannot stop {self._name!r} by its launcher: launch.stop is not given"
             )
-        await self._run("stop", self._launch.stop)
+        await self._run("stop", self._launch.stop, port, launch_id="")
 
-    async def _run(self, verb: str, template: Sequence[str]) -> None:
-        environment = clean_environment(self._name, self._port, self._launch_id)
-        argv = substitute(template, name=self._name, port=self._port)
+    async def _run(self, verb: str, template: Sequence[str], port: int, launch_id: str) -> None:
+        environment = clean_environment(self._name, port, launch_id)
+        argv = substitute(template, name=self._name, port=port)
         program = await asyncio.to_thread(
             find_program, self._name, argv[0], path=environment["PATH"]
         )

@@ -70,7 +70,7 @@ class SupervisorLauncher:
         answer = await self._client.ask("pid", self._program, timeout=_QUESTION)
         return Launched(process=await self._main_process(answer), manager=self.kind)
 
-    async def stop(self) -> None:
+    async def stop(self, port: int) -> None:
         await self._request("stop", unless="not running")
 
     async def _request(self, verb: str, *, unless: str) -> None:

@@ -68,7 +68,7 @@ class SystemdLauncher:
             )
         return Launched(process=await self._main_process(shown), manager=self.kind)
 
-    async def stop(self) -> None:
+    async def stop(self, port: int) -> None:
         await self._client.demand(
             f"stop {self._name!r}", "--no-ask-password", "stop", self._unit, timeout=self._timeout
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Final
 
 from healer.ports import Recorded
@@ -43,7 +43,7 @@ class Feed:
 
         return stop
 
-    async def follow(self, after: int) -> AsyncIterator[Recorded]:
+    async def follow(self, after: int) -> AsyncGenerator[Recorded, None]:
         """Facts behind `after`, then new ones as they land, until the log is closed."""
         grown = asyncio.Event()
         self._followers.add(grown)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from types import TracebackType
 from typing import Final, Self
 
@@ -96,7 +96,7 @@ class MemoryLog:
         self._check_open()
         return len(self._log)
 
-    def follow(self, *, after: int) -> AsyncIterator[Recorded]:
+    def follow(self, *, after: int) -> AsyncGenerator[Recorded, None]:
         """See `healer.ports.EventLog.follow`. Ends when the log is closed."""
         return self._feed.follow(after)
 

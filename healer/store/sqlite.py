@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -140,7 +140,7 @@ class SqliteLog:
         """See `healer.ports.EventLog.head`."""
         return await self._reader.head()
 
-    def follow(self, *, after: int) -> AsyncIterator[Recorded]:
+    def follow(self, *, after: int) -> AsyncGenerator[Recorded, None]:
         """See `healer.ports.EventLog.follow`. Ends when the log is closed.
 
         A log that is open for reading only is looked at once a second.

@@ -22,17 +22,36 @@ from tests.store.strategies import events
 
 GOLDEN = Path(__file__).parent / "golden" / "v1.jsonl"
 
-PINNED = """
-issue.detected.v1 issue.diagnosis_started.v1 issue.check_recorded.v1 issue.diagnosis_completed.v1
-issue.route_chosen.v1 issue.approval_requested.v1 issue.approval_granted.v1
-issue.approval_denied.v1 issue.remediation_started.v1 issue.playbook_started.v1
-issue.step_started.v1 issue.step_succeeded.v1 issue.step_failed.v1 issue.step_skipped.v1
-issue.step_settled.v1 issue.playbook_finished.v1 issue.verification_recorded.v1
-issue.heal_withheld.v1 issue.escalated.v1 issue.verified.v1 issue.failed.v1
-component.registered.v1 component.health_changed.v1 component.port_rebound.v1
-component.maintenance_started.v1 component.maintenance_ended.v1 component.mode_changed.v1
-component.process_adopted.v1
-""".split()
+PINNED = [
+    "issue.detected.v1",
+    "issue.diagnosis_started.v1",
+    "issue.check_recorded.v1",
+    "issue.diagnosis_completed.v1",
+    "issue.route_chosen.v1",
+    "issue.approval_requested.v1",
+    "issue.approval_granted.v1",
+    "issue.approval_denied.v1",
+    "issue.remediation_started.v1",
+    "issue.playbook_started.v1",
+    "issue.step_started.v1",
+    "issue.step_succeeded.v1",
+    "issue.step_failed.v1",
+    "issue.step_skipped.v1",
+    "issue.step_settled.v1",
+    "issue.playbook_finished.v1",
+    "issue.verification_recorded.v1",
+    "issue.heal_withheld.v1",
+    "issue.escalated.v1",
+    "issue.verified.v1",
+    "issue.failed.v1",
+    "component.registered.v1",
+    "component.health_changed.v1",
+    "component.port_rebound.v1",
+    "component.maintenance_started.v1",
+    "component.maintenance_ended.v1",
+    "component.mode_changed.v1",
+    "component.process_adopted.v1",
+]
 
 
 def decoded(codec: Codec, event: Event) -> Event:
@@ -186,7 +205,7 @@ def test_an_event_outside_the_registry_is_not_stored(event_type: type[Event]) ->
 )
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
 def test_what_could_not_be_read_back_is_not_stored(make: Callable[[], Event]) -> None:
-    with pytest.raises(StoreError, match="^cannot store "):
+    with pytest.raises(StoreError, match=r"^cannot store "):
         Codec().encode(make())
 
 

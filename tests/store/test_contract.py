@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 
-from healer.domain.events import Event
+from healer.domain.events import IssueFact, PlaybookStarted
 from healer.errors import IssueConflictError, StoreError
 from healer.ports import EventLog, Recorded
 from healer.store import MemoryLog, SqliteLog, open_log
@@ -26,7 +26,7 @@ async def log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[L
         yield opened
 
 
-def started(stream: str, version: int) -> Event:
+def started(stream: str, version: int) -> PlaybookStarted:
     return factory.playbook_started(stream=stream, version=version)
 
 
@@ -107,7 +107,7 @@ async def test_a_component_has_at_most_one_open_issue(log: Log) -> None:
     await log.append([factory.issue_detected(stream="i1")])
     with pytest.raises(
         IssueConflictError,
-        match="^cannot open issue i2 for component 'chat_api': its issue i1 is open$",
+        match=r"^cannot open issue i2 for component 'chat_api': its issue i1 is open$",
     ):
         await log.append([factory.issue_detected(stream="i2")])
     await log.append([factory.issue_detected(stream="i3", component="message_bus")])
@@ -124,7 +124,9 @@ async def test_of_two_issues_that_race_for_a_component_one_is_opened(log: Log) -
 
 
 @pytest.mark.parametrize("end", [factory.issue_verified, factory.issue_failed])
-async def test_an_issue_that_ended_releases_its_component(log: Log, end: type[Event]) -> None:
+async def test_an_issue_that_ended_releases_its_component(
+    log: Log, end: Callable[..., IssueFact]
+) -> None:
     await log.append([factory.issue_detected(stream="i1")])
     await log.append([end(stream="i1", version=2)])
     assert await log.open_issues() == {}

@@ -70,7 +70,7 @@ async def test_kill_9_loses_nothing_acknowledged_and_leaves_no_gap(
                 assert event.originator_version == len(versions) + 1
                 versions[event.originator_version] = after
     assert len({stream.split("-")[0] for stream in acknowledged}) == ROUNDS
-    for stream, (version, position) in acknowledged.items():
-        assert found[stream][version] == position
+    for stream, (last, place) in acknowledged.items():
+        assert found[stream][last] == place
         # Two at a time: never half of an append.
         assert len(found[stream]) % 2 == 0

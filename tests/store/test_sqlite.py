@@ -1,0 +1,442 @@
+"""The log in a file: who may open it, how it is kept, and what it notices of harm done to it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import aclosing, closing
+from pathlib import Path
+
+import pytest
+
+from healer.errors import StoreBusyError, StoreError
+from healer.store import SqliteLog
+from healer.store.chain import genesis, link
+from healer.store.codec import Codec
+from tests import factory
+from tests.conftest import ROOT, Processes, Until
+
+AS_USER = pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+NO_UPDATE, NO_DELETE = "event_is_never_updated", "event_is_never_deleted"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "log.db"
+
+
+def opened(file: Path) -> SqliteLog:
+    return SqliteLog.open(file, new_log_id=lambda: "log-1")
+
+
+async def filled(file: Path, events: int) -> None:
+    async with opened(file) as log:
+        await log.append(
+            [factory.playbook_started(stream="i1", version=v) for v in range(1, events + 1)]
+        )
+
+
+async def append_for_ever(log: SqliteLog) -> None:
+    version = 0
+    while True:
+        version += 1
+        await log.append([factory.playbook_started(stream="i1", version=version)])
+
+
+def remove_all(directory: Path) -> None:
+    for path in directory.iterdir():
+        path.unlink()
+
+
+def set_mode(file: Path, mode: int) -> None:
+    file.chmod(mode)
+
+
+def remount_read_only(place: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
+
+
+def edit(file: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(file)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+        connection.commit()
+
+
+# --- what the file is ----------------------------------------------------------------------------
+
+
+async def test_the_file_belongs_to_its_owner_alone(file: Path) -> None:
+    before = os.umask(0)
+    try:
+        async with opened(file) as log:
+            await log.append([factory.playbook_started(version=1)])
+            modes = {p.name: stat.S_IMODE(p.stat().st_mode) for p in file.parent.iterdir()}
+    finally:
+        os.umask(before)
+    assert set(modes) == {"log.db", "log.db-wal", "log.db-shm", "log.db.lock"}
+    assert set(modes.values()) == {0o600}
+
+
+async def test_a_closed_log_is_one_file_and_its_lock(file: Path) -> None:
+    await filled(file, 3)
+    assert {path.name for path in file.parent.iterdir()} == {"log.db", "log.db.lock"}
+
+
+async def test_the_log_goes_on_where_it_was_closed(file: Path) -> None:
+    await filled(file, 3)
+    async with SqliteLog.open(file, new_log_id=lambda: pytest.fail("the log has a name")) as log:
+        assert await log.append([factory.playbook_started(stream="i1", version=4)]) == 4
+        assert [recorded.position for recorded in await log.read()] == [1, 2, 3, 4]
+
+
+async def test_each_hash_follows_from_the_one_before(file: Path) -> None:
+    await filled(file, 3)
+    previous = genesis("log-1")
+    with closing(sqlite3.connect(file)) as connection:
+        for position, stream, version, topic, body, stored in connection.execute(
+            "SELECT position, stream, version, topic, body, hash FROM event ORDER BY position"
+        ):
+            previous = link(previous, position, stream, version, topic=topic, body=body)
+            assert stored == previous
+
+
+def test_the_hash_is_the_published_one() -> None:
+    # Computed by hand from the definition: a change of it would break every log there is.
+    assert link(genesis("log-1"), 1, "i1", 1, topic="t.v1", body=b"{}").hex() == (
+        "ea109c0fe0f76ed696d4924eff0ade3a827978a0db7fc337a8fbc86507a7eb3d"
+    )
+
+
+@pytest.mark.parametrize(
+    "statement", ["UPDATE event SET topic = 'x'", "DELETE FROM event WHERE position = 1"]
+)
+async def test_an_event_is_not_changed_by_accident(file: Path, statement: str) -> None:
+    await filled(file, 2)
+    with pytest.raises(sqlite3.IntegrityError, match="the log is immutable"):
+        edit(file, statement)
+
+
+async def test_open_issues_are_made_anew_from_the_log(file: Path) -> None:
+    async with opened(file) as log:
+        await log.append([factory.issue_detected(stream="i1")])
+        await log.append([factory.issue_detected(stream="i2", component="b")])
+        await log.append([factory.issue_failed(stream="i2", version=2)])
+    edit(file, "DELETE FROM open_issue", "INSERT INTO open_issue VALUES ('b', 'i2')")
+    async with opened(file) as log:
+        assert await log.open_issues() == {"chat_api": "i1"}
+
+
+async def test_an_event_of_a_later_version_is_named(file: Path) -> None:
+    await filled(file, 1)
+    edit(file, f"DROP TRIGGER {NO_UPDATE}", "UPDATE event SET topic = 'issue.foo.v9'")
+    async with SqliteLog.open_readonly(file) as log:
+        with pytest.raises(StoreError, match=r"cannot read event 1: topic issue\.foo\.v9 is not"):
+            await log.read()
+        with pytest.raises(StoreError, match="cannot read event 1: "):
+            await log.stream("i1")
+
+
+# --- who may open it -----------------------------------------------------------------------------
+
+
+async def test_a_second_healer_is_refused_and_the_first_is_named(
+    file: Path, processes: Processes
+) -> None:
+    argv = [sys.executable, "-m", "tests.store.acknowledging_writer", str(file), "x"]
+    first = processes.start(*argv, stdout=subprocess.PIPE, cwd=ROOT)
+    assert first.stdout is not None
+    assert first.stdout.readline()
+    with pytest.raises(StoreBusyError, match=rf"another healer .pid {first.pid}. is using") as busy:
+        opened(file)
+    assert (busy.value.holder, busy.value.location) == (first.pid, str(file))
+    async with SqliteLog.open_readonly(file) as reading:
+        assert reading.broken is None
+        head = await reading.head()
+        async with aclosing(reading.follow(after=head)) as facts:
+            assert (await asyncio.wait_for(anext(facts), 5)).position == head + 1
+        with pytest.raises(StoreError, match=r"cannot append to .*: it is open for reading only"):
+            await reading.append([factory.playbook_started(version=1)])
+        with pytest.raises(StoreError, match=r"cannot listen to .*: it is open for reading only"):
+            reading.listen(print)
+    first.kill()
+    first.wait(10)
+    async with opened(file) as log:
+        assert log.broken is None
+
+
+async def test_a_link_to_the_log_is_the_same_log(file: Path, tmp_path: Path) -> None:
+    async with opened(file):
+        (tmp_path / "other.db").symlink_to(file)
+        with pytest.raises(StoreBusyError):
+            opened(tmp_path / "other.db")
+
+
+async def test_a_reader_opens_a_log_that_nobody_writes(file: Path) -> None:
+    await filled(file, 3)
+    async with SqliteLog.open_readonly(file) as log:
+        assert len(await log.read()) == 3
+        assert await log.open_issues() == {}
+
+
+def test_a_missing_directory_is_named(tmp_path: Path) -> None:
+    for opener in (opened, SqliteLog.open_readonly):
+        with pytest.raises(StoreError, match=rf"no directory {tmp_path}/nowhere"):
+            opener(tmp_path / "nowhere" / "log.db")
+
+
+def test_reading_creates_nothing(file: Path) -> None:
+    with pytest.raises(StoreError, match=r"cannot open .*: No such file"):
+        SqliteLog.open_readonly(file)
+    assert not file.exists()
+
+
+def test_a_directory_is_not_a_log(tmp_path: Path) -> None:
+    (tmp_path / "log.db").mkdir()
+    with pytest.raises(StoreError, match="it is not a regular file"):
+        opened(tmp_path / "log.db")
+
+
+async def test_a_file_that_every_user_may_write_is_refused(file: Path) -> None:
+    await filled(file, 1)
+    set_mode(file, 0o666)
+    for opener in (opened, SqliteLog.open_readonly):
+        with pytest.raises(StoreError, match="its mode 0666 lets every user write it; allowed"):
+            opener(file)
+
+
+@AS_USER
+async def test_a_file_that_we_may_not_write_is_refused(file: Path) -> None:
+    await filled(file, 1)
+    set_mode(file, 0o400)
+    with pytest.raises(StoreError, match="it is not writable for us"):
+        opened(file)
+
+
+@AS_USER
+def test_a_directory_that_we_may_not_write_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(StoreError, match=r"cannot open .*: Permission denied"):
+            opened(tmp_path / "log.db")
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_what_is_not_a_database_is_refused(file: Path) -> None:
+    file.write_bytes(b"not a database, but long enough to be taken for one" * 100)
+    for opener in (opened, SqliteLog.open_readonly):
+        with pytest.raises(StoreError, match=r"cannot (open|read) .*: file is not a database"):
+            opener(file)
+    assert file.read_bytes().startswith(b"not a database")
+
+
+def test_another_programs_database_is_refused(file: Path) -> None:
+    edit(file, "CREATE TABLE song (title TEXT)")
+    for opener in (opened, SqliteLog.open_readonly):
+        with pytest.raises(StoreError, match="it is a database of another program"):
+            opener(file)
+
+
+async def test_a_later_schema_is_refused(file: Path) -> None:
+    await filled(file, 1)
+    edit(file, "UPDATE meta SET schema_version = 7")
+    for opener in (opened, SqliteLog.open_readonly):
+        with pytest.raises(StoreError, match="its schema version is 7; allowed: 1"):
+            opener(file)
+
+
+def test_a_refused_file_is_not_kept_locked(file: Path) -> None:
+    edit(file, "CREATE TABLE song (title TEXT)")
+    for _ in range(2):
+        with pytest.raises(StoreError, match="another program"):
+            opened(file)
+
+
+# --- harm done to it -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("statement", "finding"),
+    [
+        ("UPDATE event SET body = '{}' WHERE position = 7", "event 7 does not match its hash"),
+        ("UPDATE event SET topic = 'x.v1' WHERE position = 1", "event 1 does not match its hash"),
+        ("UPDATE event SET stream = 'i2' WHERE position = 9", "event 9 does not match its hash"),
+        ("UPDATE event SET hash = zeroblob(32) WHERE position = 10", "event 10 does not match"),
+        ("DELETE FROM event WHERE position = 5", "event 5 is missing"),
+        ("DELETE FROM event WHERE position >= 9", "event 9 is missing"),
+        ("DELETE FROM event", "event 1 is missing"),
+        ("UPDATE meta SET log_id = 'another'", "event 1 does not match its hash"),
+    ],
+)
+async def test_an_edited_log_can_only_be_read(file: Path, statement: str, finding: str) -> None:
+    await filled(file, 10)
+    body_as_blob = statement.replace("'{}'", "CAST('{}' AS BLOB)")
+    edit(file, f"DROP TRIGGER {NO_UPDATE}", f"DROP TRIGGER {NO_DELETE}", body_as_blob)
+    async with SqliteLog.open_readonly(file) as log:
+        assert log.broken is not None
+        assert log.broken.startswith(finding)
+    async with opened(file) as log:
+        assert log.broken is not None
+        assert log.broken.startswith(finding)
+        with pytest.raises(StoreError, match=rf"cannot append to .*: {finding}.* only be read"):
+            await log.append([factory.playbook_started(stream="new", version=1)])
+        await log.head()
+
+
+async def test_harm_before_the_tail_is_left_to_the_audit(file: Path) -> None:
+    await filled(file, 1_500)
+    edit(file, f"DROP TRIGGER {NO_UPDATE}", "UPDATE event SET topic = 'x' WHERE position = 10")
+    async with opened(file) as log:
+        assert log.broken is None
+    edit(file, "UPDATE event SET topic = 'x' WHERE position = 501")
+    async with opened(file) as log:
+        assert log.broken == "event 501 does not match its hash"
+
+
+async def test_two_open_issues_of_one_component_are_noticed(file: Path) -> None:
+    async with opened(file) as log:
+        await log.append([factory.issue_detected(stream="i1")])
+    encoded = Codec().encode(factory.issue_detected(stream="i2"))
+    with closing(sqlite3.connect(file)) as connection:
+        (previous,) = connection.execute("SELECT hash FROM event").fetchone()
+        forged = link(previous, 2, "i2", 1, topic=encoded.topic, body=encoded.body)
+        connection.execute(
+            "INSERT INTO event VALUES (2, 'i2', 1, ?, ?, ?, ?)",
+            (encoded.topic, encoded.time, encoded.body, forged),
+        )
+        connection.commit()
+    async with opened(file) as log:
+        assert log.broken == (
+            "event 2 opens issue i2 for component 'chat_api', whose issue i1 is open"
+        )
+
+
+async def test_a_damaged_page_is_noticed(file: Path) -> None:
+    await filled(file, 500)
+    with file.open("r+b") as damaged:
+        damaged.seek(30 * 4096)
+        damaged.write(os.urandom(3 * 4096))
+    try:
+        log = opened(file)
+    except StoreError as error:
+        assert str(error).startswith("cannot open ")  # noqa: PT017 - either answer is right
+    else:
+        async with log:
+            assert log.broken is not None
+
+
+# --- a disk that fails ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 2 MiB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mount = shutil.which("mount")
+    if mount is None or os.geteuid() != 0:
+        pytest.skip("only root may mount a small file system")
+    options = ["-t", "tmpfs", "-o", "size=2m", "none", str(place)]
+    if subprocess.run([mount, *options], capture_output=True, check=False).returncode:
+        pytest.skip("this machine does not let us mount")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+async def test_a_full_disk_stops_the_log_until_there_is_space(
+    small_disk: Path, until: Until
+) -> None:
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(1_000_000))
+    heard: list[int] = []
+    async with opened(small_disk / "log.db") as log:
+        log.listen(lambda recorded: heard.extend(r.position for r in recorded))
+        with pytest.raises(StoreError, match=r"the last write failed: .*full .SQLITE_FULL.$"):
+            await append_for_ever(log)
+        assert log.unavailable is not None
+        with pytest.raises(StoreError, match=r"cannot append to .*: the last write failed"):
+            await log.append([factory.playbook_started(stream="other", version=1)])
+        acknowledged = len(heard)
+        assert await log.head() >= acknowledged > 0
+
+        ballast.unlink()
+
+        async def appended() -> bool:
+            try:
+                await log.append([factory.playbook_started(stream="new", version=1)])
+            except StoreError:
+                return False
+            return True
+
+        await until.soon(appended, 5)
+        assert log.unavailable is None
+        positions: list[int] = []
+        while batch := await log.read(after=len(positions)):
+            positions += [recorded.position for recorded in batch]
+        assert positions == list(range(1, len(positions) + 1))
+        assert len(positions) > acknowledged
+        assert heard == positions
+
+
+async def test_a_read_only_file_system_is_refused_and_can_still_be_read(small_disk: Path) -> None:
+    await filled(small_disk / "log.db", 3)
+    remount_read_only(small_disk)
+    with pytest.raises(StoreError, match=r"cannot open .*: it is not writable for us"):
+        opened(small_disk / "log.db")
+    with pytest.raises(StoreError, match=r"cannot open .*: Read-only file system"):
+        opened(small_disk / "new.db")
+    async with SqliteLog.open_readonly(small_disk / "log.db") as log:
+        assert await log.head() == 3
+
+
+async def test_a_failed_write_is_never_reported_as_done(file: Path, processes: Processes) -> None:
+    """The limit on the size of files fails writes for any user, at any byte."""
+    script = (
+        "import asyncio, pathlib, resource, signal, sys\n"
+        "from tests.store.acknowledging_writer import main\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))\n"
+        "asyncio.run(main(sys.argv[1], 'x'))\n"
+    )
+    writer = processes.start(
+        *(sys.executable, "-c", script, str(file)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+    )
+    said, problems = await asyncio.to_thread(writer.communicate, timeout=30)
+    assert b"StoreError: cannot append to " in problems
+    async with opened(file) as log:
+        assert log.broken is None
+        for line in said.decode().splitlines():
+            stream, version, position = line.split()
+            (recorded,) = await log.read(after=int(position) - 1, limit=1)
+            assert recorded.event.event_id == f"{stream}/{version}"
+
+
+async def test_a_log_that_vanished_is_not_made_anew(small_disk: Path, until: Until) -> None:
+    where = small_disk / "log.db"
+    log = opened(where)
+    with pytest.raises(StoreError):
+        await append_for_ever(log)
+    remove_all(small_disk)
+
+    async def refused_because_it_is_gone() -> bool:
+        with pytest.raises(StoreError) as refused:
+            await log.append([factory.playbook_started(stream="new", version=1)])
+        return "No such file" in str(refused.value)
+
+    try:
+        await until.soon(refused_because_it_is_gone, 5)
+    finally:
+        await log.close()
+    assert not where.exists()

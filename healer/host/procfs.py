@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -31,6 +32,10 @@ LAUNCH_ID: Final = "HEALER_LAUNCH_ID"
 """The variable that names the launch; nothing else is ever read out of an environment."""
 
 _CHUNK: Final = 65536
+_EXEC_WAIT: Final = 0.1
+"""Seconds that a process is given to come out of execve; it takes microseconds, or a disk read."""
+
+_EXEC_PAUSE: Final = 0.0005
 _PF_KTHREAD: Final = 0x00200000  # include/linux/sched.h
 _DELETED: Final = " (deleted)"
 _UNIT: Final = re.compile(r".+\.(?:service|scope)")
@@ -47,10 +52,16 @@ class Stat:
     sid: int
     flags: int
     start_ticks: int
+    env_end: int
 
     @property
     def kernel_thread(self) -> bool:
         return bool(self.flags & _PF_KTHREAD)
+
+    @property
+    def executing(self) -> bool:
+        """Whether it is inside execve: arguments and environment are not there yet."""
+        return self.env_end == 0 and self.state != "Z" and not self.kernel_thread
 
 
 def read(path: str) -> bytes:
@@ -87,6 +98,7 @@ def stat_of(pid: int) -> Stat:
         sid=int(fields[3]),
         flags=int(fields[6]),
         start_ticks=int(fields[19]),
+        env_end=int(fields[48]),
     )
 
 
@@ -140,9 +152,17 @@ def cmdline_of(pid: int) -> tuple[str, ...]:
 
 
 def launch_id_of(pid: int) -> str | None:
-    """The launch that the process says it belongs to; None where it says or shows nothing."""
+    """The launch that the process says it belongs to; None where it says or shows nothing.
+
+    Blocks: a process that is just being executed shows an empty environment for a moment (whoever
+    started it has been told already), and is waited for, since empty would mean "not ours".
+    """
     try:
         content = read(f"/proc/{pid}/environ")
+        deadline = time.monotonic() + _EXEC_WAIT
+        while not content and stat_of(pid).executing and time.monotonic() < deadline:
+            time.sleep(_EXEC_PAUSE)
+            content = read(f"/proc/{pid}/environ")
     except OSError:
         return None
     prefix = f"{LAUNCH_ID}=".encode()

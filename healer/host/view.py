@@ -28,6 +28,7 @@ def view(process: HeldProcess) -> ProcessView | None:
         if process.gone():
             return None
         raise HostError(f"cannot see {identity} in /proc", errno=error.errno) from error
+    launch_id = procfs.launch_id_of(pid)  # first: it waits for execve, before which all is empty
     seen = ProcessView(
         identity=identity,
         ppid=stat.ppid,
@@ -37,7 +38,7 @@ def view(process: HeldProcess) -> ProcessView | None:
         user=_user(identity.uid),
         cmdline=procfs.cmdline_of(pid),
         unit=procfs.unit_in(identity.cgroup),
-        launch_id=procfs.launch_id_of(pid),
+        launch_id=launch_id,
         forbidden=forbidden(pid, stat),
     )
     return None if process.gone() else seen

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -72,6 +73,8 @@ class Strays:
         for pidfd in self._pidfds:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            # Gone before the next test looks for the processes of its own launch.
+            select.select([pidfd], [], [], 5)
             os.close(pidfd)
 
 

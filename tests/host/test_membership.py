@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 
 import pytest
@@ -10,8 +11,9 @@ import pytest
 from healer.domain.process import Launch
 from healer.host import procfs
 
-LAUNCH = "4f2d6a0c9b1e4a57"
+LAUNCH = secrets.token_hex(16)
 MARK = {procfs.LAUNCH_ID: LAUNCH}
+"""Of this run alone: others may run the same tests at the same time."""
 
 FAMILY = """
 import os, subprocess, sys, time
@@ -24,7 +26,8 @@ time.sleep(600)
 
 UNMARKED = """
 import os, subprocess, time
-child = subprocess.Popen(["env", "-u", "HEALER_LAUNCH_ID", "sleep", "600"])
+os.environ.pop("HEALER_LAUNCH_ID", None)
+child = subprocess.Popen(["sleep", "600"])
 print(child.pid, flush=True)
 time.sleep(600)
 """
@@ -126,3 +129,21 @@ async def test_a_launch_of_another_boot_has_no_members(program, held, members):
     identity = (await held(leader.pid)).identity
     former = identity.model_copy(update={"boot_id": "another"})
     assert await members(Launch(launch_id=LAUNCH, leader=former)) == set()
+
+
+async def test_members_are_found_the_moment_they_are_started(program, members):
+    """Inside execve a process has no environment yet; that must not make it a stranger."""
+    mother = program(
+        "import os, signal\n"
+        "while input() == 'more':\n"
+        "    pid = os.posix_spawnp('sleep', ['sleep', '600'], os.environ, setsid=True)\n"
+        "    print(pid, flush=True); input()\n"
+        "    os.kill(pid, signal.SIGKILL); os.waitpid(pid, 0); print('ended', flush=True)\n",
+        env=MARK,
+    )
+    for _ in range(50):
+        mother.say("more")
+        pid = int(mother.line())
+        assert await members(Launch(launch_id=LAUNCH)) == {mother.pid, pid}
+        mother.say()
+        assert mother.line() == "ended"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 import time
 
@@ -116,11 +117,15 @@ async def test_what_waiting_does_not_cure_is_not_waited_for(host):
 
 @pytest.fixture
 def free_range(server_socket):
-    """Three ports in a row, below the ones that the kernel gives to clients, free just now."""
-    for first in range(20100, 32000, 3):
+    """Three ports in a row, below the ones that the kernel gives to clients, free just now, and not
+    the first that another run of these tests would try."""
+    everywhere = "::" if socket.has_ipv6 else "0.0.0.0"
+    groups = range(30_000, 32_700, 3)
+    start = os.getpid() % len(groups)
+    for first in (*groups[start:], *groups[:start]):
         try:
             opened = [
-                server_socket("0.0.0.0", first + step, reuse_address=False) for step in range(3)
+                server_socket(everywhere, first + step, reuse_address=False) for step in range(3)
             ]
         except OSError:
             continue

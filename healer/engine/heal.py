@@ -91,6 +91,7 @@ class Heal:
         self._go = asyncio.Event()
         self._approval = asyncio.Event()
         self.acting = False
+        self._rerouted = False
         self._first_start = issue.recurrence == 0 and instance.component.process is None
 
     @property
@@ -117,6 +118,7 @@ class Heal:
     def force(self, wishes: Wishes) -> None:
         """An operator wants it healed now, whatever it is withheld for."""
         self.wishes = wishes
+        self._rerouted = wishes.playbooks is not None or bool(wishes.skip)
         self._go.set()
 
     async def approve(self, actor: str) -> None:
@@ -256,6 +258,9 @@ class Heal:
     async def _remediate(self) -> None:
         """Wait for leave of the budget, then begin."""
         while True:
+            if self._rerouted:
+                self._rerouted = False
+                self._choose_route()
             verdict = self._fleet.ask(
                 self.issue.component,
                 self._mode,
@@ -265,7 +270,9 @@ class Heal:
             if isinstance(verdict, Go):
                 break
             await self._withhold(verdict)
-            woken = await self._wait(verdict.retry_in, self._fleet.changed())
+            patience = self._until_deadline(verdict)
+            seconds = min((t for t in (verdict.retry_in, patience) if t is not None), default=None)
+            woken = await self._wait(seconds, self._fleet.changed())
             if woken in {"stopping", "recovered"}:
                 return
         attempt = self._begin_acting(rearmed=verdict.rearmed)
@@ -287,7 +294,19 @@ class Heal:
             )
         if verdict.page and verdict.reason not in issue.escalations:
             issue.escalate(verdict.reason, stamp=self._stamp("policy"))
+        elif self._until_deadline(verdict) == 0:
+            issue.escalate("deadline", stamp=self._stamp("policy"))
         await self._save()
+
+    def _until_deadline(self, verdict: Withhold) -> float | None:
+        """Seconds until a withheld heal is no longer waited for in silence; None: nobody waits.
+
+        Escalation waits for the verdict of a heal, but not for ever. A pause and a maintenance
+        window are somebody's own wish.
+        """
+        if self.issue.escalations or verdict.reason in {"paused", "maintenance"}:
+            return None
+        return max(0.0, self._fleet.budget.escalate_after - self._since_first_seen())
 
     async def _wait(self, seconds: float | None, event: Coroutine[Any, Any, object]) -> str:
         """Wait for the event, the time, the operator, the stop or the recovery of the component.

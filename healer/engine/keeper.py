@@ -18,7 +18,7 @@ from healer.domain.spec import Criticality, IssueType, Severity
 from healer.engine.fleet import FleetBook
 from healer.engine.heal import Heal, Wishes
 from healer.engine.journal import Journal
-from healer.errors import HealInProgressError, StoreError
+from healer.errors import HealInProgressError, HealWithheldError, StoreError
 from healer.playbooks import Instance
 from healer.ports import Clock, Ids
 from healer.watchdog.watch import Detection, Watch
@@ -83,12 +83,17 @@ class Keeper:
 
         Raises:
             HealInProgressError: a playbook is acting on the component now.
+            HealWithheldError: the healer is stopping.
         """
+        if self._stopping.is_set():
+            raise HealWithheldError(self.name, None, "stopping", {})
         if self.heal is not None:
             if self.heal.acting:
                 raise HealInProgressError(self.name, self.heal.issue.id)
             self.heal.force(_wishes(wanted))
             return self.heal.issue.id
+        if not self._requests.empty():
+            raise HealInProgressError(self.name, "that is being opened")
         opened: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._requests.put_nowait((wanted, opened))
         return await opened
@@ -115,6 +120,9 @@ class Keeper:
                 # What was decided and not written is forgotten; the log says what is true.
                 begun = False
                 await self._sleep(_RETRY)
+        while not self._requests.empty():
+            _, opened = self._requests.get_nowait()
+            opened.set_exception(HealWithheldError(self.name, None, "stopping", {}))
         self.instance.close()
 
     # From start to first watch
@@ -163,15 +171,15 @@ class Keeper:
         tasks: tuple[asyncio.Task[object], ...] = (watching, asked, stop)
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            if asked.done():
-                await self._by_request(*asked.result())
-            elif watching.done():
-                detection = watching.result()
-                await self._open(detection, Wishes(), severity=None)
         finally:
+            # Nobody watches while a heal looks for itself: one look at a time.
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+        if not asked.cancelled():
+            await self._by_request(*asked.result())
+        elif not watching.cancelled():
+            await self._open(watching.result(), Wishes(), severity=None)
 
     async def _by_request(self, wanted: HealRequest, opened: asyncio.Future[str]) -> None:
         try:
@@ -182,10 +190,11 @@ class Keeper:
                 first_seen=self._clock.monotonic(),
                 epoch=self.watch.state.epoch,
             )
-        except Exception as error:
-            opened.set_exception(error)
+            await self._open(detection, _wishes(wanted), severity=wanted.severity, opened=opened)
+        except BaseException as error:
+            if not opened.done():
+                opened.set_exception(error)
             raise
-        await self._open(detection, _wishes(wanted), severity=wanted.severity, opened=opened)
 
     async def _open(
         self,
@@ -212,6 +221,8 @@ class Keeper:
             stamp=self._journal.stamp(wishes.actor),
         )
         if opened is not None:
+            # Who asked is told of an issue that is there to stay.
+            await self._journal.save(self.instance.component, issue)
             opened.set_result(issue.id)
         await self._heal(issue, wishes, first_seen=detection.first_seen)
 

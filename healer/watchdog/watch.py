@@ -112,7 +112,8 @@ class Watch:
         exit_status = await self._exit_status()
         result = await self._probe()
         if exit_status is not None:
-            if result.outcome is Outcome.UNHEALTHY or await self.usurped():
+            # The end of the process is evidence of its own: it needs no probe that could say so.
+            if result.outcome is not Outcome.HEALTHY or await self.usurped():
                 await self._change(self.state.exited(), result)
                 return exit_status
             # Something of the component's still answers: another process of it took over.

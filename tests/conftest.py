@@ -251,7 +251,8 @@ def processes() -> Iterator[Processes]:
 def pytest_configure(config: pytest.Config) -> None:
     """Mark what this run starts."""
     path = os.environ.get("PATH", os.defpath)
-    os.environ["PATH"] = f"{path}:{_RUN_MARK}"
+    # A user's PATH on Debian is without the directories of nft, iptables and ip.
+    os.environ["PATH"] = f"{path}:/usr/sbin:/sbin:{_RUN_MARK}"
 
 
 def leftovers() -> list[str]:

@@ -95,7 +95,7 @@ def connect(file: Path, *, writing: bool) -> sqlite3.Connection:
     mode = "rw" if writing else "ro"
     if not writing and _is_at_rest(file):
         # Reading a file in WAL mode needs files beside it. Where they are absent and cannot be
-        # made, nobody writes it either.
+        # made (a read-only disk), nobody writes it either.
         mode = "ro&immutable=1"
     connection = sqlite3.connect(
         f"{location}?mode={mode}",

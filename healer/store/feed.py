@@ -12,7 +12,9 @@ __all__ = ["Feed", "Listener"]
 
 Listener = Callable[[Sequence[Recorded]], None]
 
-# How often a reader of a file that another process writes looks for more, in seconds.
+# How often a reader of a file that another process writes looks for more, in seconds. It asks for
+# what is behind its position: that costs no more than `PRAGMA data_version`, which would have to be
+# asked on one and the same connection and only says that something changed.
 _POLL: Final = 1.0
 
 

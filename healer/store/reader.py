@@ -60,7 +60,11 @@ class Reader:
         self._closed = False
         # The first connection is opened now, so that the writer's is never the last one to close:
         # after a failed write it must not try to checkpoint on its way out.
-        self._pool.submit(self._connection).result()
+        try:
+            self._pool.submit(self._connection).result()
+        except StoreError:
+            self._pool.shutdown(wait=True)
+            raise
 
     async def read(self, after: int, limit: int) -> list[Recorded]:
         """At most `limit` facts behind `after`, in log order."""

@@ -18,6 +18,7 @@ TAIL: Final = 1000
 # The check reads every page. This much takes about 50 ms from a cold disk; a larger file is left to
 # the chain, which covers what matters of it.
 _QUICK_CHECK_LIMIT: Final = 16 * 1024 * 1024
+_PRIMARY_CODE: Final = 0xFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +34,22 @@ class Tail:
 def inspect(connection: sqlite3.Connection) -> Tail:
     """Verify the last events against the chain, and that none behind them was taken away.
 
-    The caller holds a transaction, so that all is read from one state of the file.
+    The caller holds a transaction, so that all is read from one state of the file. A file that
+    SQLite itself finds damaged has a tail that is broken from its beginning.
 
     Raises:
         sqlite3.Error: the file cannot be read.
     """
+    try:
+        damage = _damage(connection)
+        return Tail(0, b"", damage) if damage else _verify(connection)
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode & _PRIMARY_CODE != sqlite3.SQLITE_CORRUPT:
+            raise
+        return Tail(0, b"", f"the file is damaged: {error}")
+
+
+def _verify(connection: sqlite3.Connection) -> Tail:
     (last,) = connection.execute("SELECT coalesce(max(position), 0) FROM event").fetchone()
     # AUTOINCREMENT remembers the highest position ever given.
     given = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'event'").fetchone()
@@ -57,7 +69,7 @@ def inspect(connection: sqlite3.Connection) -> Tail:
     if after:
         first, *links = links
         after, start = first.position, first.hash
-    broken = _damage(connection) or first_break(links, after=after, previous=start)
+    broken = first_break(links, after=after, previous=start)
     if broken is None and given is not None and given[0] != last:
         broken = f"event {last + 1} is missing"
     return Tail(last, end, broken)

@@ -162,7 +162,10 @@ class Writer:
         self._tried = self._monotonic()
         ledger, self._ledger = self._ledger, None
         if ledger is not None:
-            ledger.close()
+            try:
+                ledger.close()
+            except sqlite3.Error as problem:
+                self.unavailable += f"; closing it: {problem}"
         failure = StoreError(f"cannot append to {self._file}: {self.unavailable}")
         failure.__cause__ = error
         return failure

@@ -323,13 +323,15 @@ async def test_a_damaged_page_is_noticed(file: Path) -> None:
     with file.open("r+b") as damaged:
         damaged.seek(30 * 4096)
         damaged.write(os.urandom(3 * 4096))
-    try:
-        log = opened(file)
-    except StoreError as error:
-        assert str(error).startswith("cannot open ")  # noqa: PT017 - either answer is right
-    else:
-        async with log:
-            assert log.broken is not None
+    async with opened(file) as log:
+        assert log.broken is not None
+        assert log.broken.startswith("the file is damaged: ")
+        with pytest.raises(StoreError, match=r"cannot append to .*: the file is damaged: "):
+            await log.append([factory.playbook_started(stream="new", version=1)])
+        # What is readable stays readable.
+        assert await log.read(limit=1) != []
+    async with SqliteLog.open_readonly(file) as log:
+        assert log.broken is not None
 
 
 # --- a disk that fails ---------------------------------------------------------------------------

@@ -1,0 +1,98 @@
+"""Which URLs name a log, and what is said of those that do not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from healer.errors import StoreError
+from healer.store import MemoryLog, SqliteLog, open_log
+from tests import factory
+
+
+def opened(url: str, *, read_only: bool = False) -> SqliteLog | MemoryLog:
+    return open_log(url, new_log_id=lambda: "log-1", read_only=read_only)
+
+
+async def test_three_slashes_are_relative_and_four_absolute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with opened("sqlite:///here.db") as log:
+        await log.append([factory.playbook_started(version=1)])
+    async with opened(f"sqlite:///{tmp_path}/here.db") as log:
+        assert await log.head() == 1
+
+
+async def test_a_log_can_be_opened_for_reading_only(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/log.db"
+    async with opened(url), opened(url, read_only=True) as log:
+        with pytest.raises(StoreError, match="it is open for reading only"):
+            await log.append([factory.playbook_started(version=1)])
+
+
+async def test_names_that_mean_something_in_urls_are_names_here(tmp_path: Path) -> None:
+    async with opened(f"sqlite:///{tmp_path}/100% a b&c;d.db"):
+        assert (tmp_path / "100% a b&c;d.db").exists()
+
+
+async def test_memory_is_a_log() -> None:
+    async with opened("memory:") as log:
+        assert isinstance(log, MemoryLog)
+    with pytest.raises(StoreError, match="cannot open memory: for reading only"):
+        opened("memory:", read_only=True)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "healer.db",
+        "/var/lib/healer.db",
+        "sqlite:healer.db",
+        "sqlite://healer.db",
+        "sqlite://",
+        "sqlite:///",
+        "sqlite:////",
+        "sqlite:///dir/",
+        "sqlite:///x.db?mode=ro",
+        "sqlite:///x.db#1",
+        "SQLITE:///x.db",
+        "memory",
+        "mysql://root@host/db",
+        "http://host/",
+        "\0",
+    ],
+)
+def test_what_names_no_log_is_refused_and_the_allowed_is_named(url: str) -> None:
+    with pytest.raises(StoreError, match=r"^cannot open .*; allowed: sqlite:///FILE, .*memory:$"):
+        opened(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://healer:s3cr3t@host/db",
+        "postgres://healer:s3cr3t@host/db",
+        "postgresql://healer:p/w@s3cr3t@host:5432/db",
+        "postgresql:///db?user=healer&password=s3cr3t",
+        "mysql://healer:s3cr3t@host/db",
+        "sqlite://healer:s3cr3t@host/x.db",
+        "host=db user=healer password=s3cr3t",
+        "healer:s3cr3t@host/db",
+    ],
+)
+def test_a_password_is_never_shown(url: str) -> None:
+    with pytest.raises(StoreError) as refused:
+        opened(url)
+    assert "s3cr3t" not in str(refused.value)
+
+
+def test_postgresql_is_not_there_yet() -> None:
+    with pytest.raises(
+        StoreError,
+        match=r"^cannot open postgresql://user@host/db: PostgreSQL is not supported by this "
+        r"version yet; allowed: sqlite:///FILE, ",
+    ):
+        opened("postgresql://user@host/db")

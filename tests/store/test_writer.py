@@ -1,0 +1,137 @@
+"""Fail-stop: after a write that failed nothing is believed until it was looked at again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from healer.errors import IssueConflictError, StoreError
+from healer.ports import Recorded
+from healer.store.codec import Codec, Encoded
+from healer.store.feed import Feed
+from healer.store.ledger import Ledger
+from healer.store.writer import Writer
+from tests import factory
+
+CODEC = Codec()
+
+
+class FailingLedger(Ledger):
+    """Commits, and then says that it failed: what a lost fsync looks like."""
+
+    failing: bool = True
+
+    def append(self, group: Sequence[Sequence[Encoded]]) -> list[int | IssueConflictError]:
+        outcomes = super().append(group)
+        if self.failing:
+            raise OSError(5, "Input/output error")
+        return outcomes
+
+
+class House:
+    """A writer with a clock of its own, whose ledgers are counted."""
+
+    def __init__(self, file: Path) -> None:
+        self.now = 100.0
+        self.openings = 0
+        self.heard: list[Recorded] = []
+        self.released = False
+        self.reopen: Callable[[], Ledger] = lambda: Ledger(file, CODEC)
+        feed = Feed(self._read_nothing, poll=False)
+        feed.listen(self.heard.extend)
+        self.first = FailingLedger(file, CODEC, lambda: "log-1")
+        self.writer = Writer(
+            file, self.first, self._open, feed, self._release, monotonic=lambda: self.now
+        )
+
+    async def _read_nothing(self, after: int) -> list[Recorded]:
+        return []
+
+    def _open(self) -> Ledger:
+        self.openings += 1
+        return self.reopen()
+
+    def _release(self) -> None:
+        self.released = True
+
+    async def append(self, version: int) -> int:
+        return await self.writer.append(
+            [CODEC.encode(factory.playbook_started(stream="i1", version=version))]
+        )
+
+    async def close(self) -> None:
+        await self.writer.close(lambda: None)
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(tmp_path / "log.db")
+
+
+async def test_a_failed_commit_is_looked_for_and_told_to_the_listeners(house: House) -> None:
+    with pytest.raises(StoreError, match=r"the last write failed: .*Input/output error"):
+        await house.append(1)
+    assert house.heard == []
+    house.now += 1.0
+    assert await house.append(2) == 2
+    assert [recorded.position for recorded in house.heard] == [1, 2]
+    assert house.writer.unavailable is None
+    await house.close()
+    assert house.released
+
+
+async def test_a_failed_log_is_tried_once_a_second_at_most(house: House) -> None:
+    with pytest.raises(StoreError):
+        await house.append(1)
+
+    def still_failing() -> Ledger:
+        raise StoreError("cannot open it: the disk is gone")
+
+    house.reopen = still_failing
+    for step in (0.5, 0.4, 0.2, 0.5, 0.6):
+        house.now += step
+        with pytest.raises(StoreError, match="the last write failed"):
+            await house.append(1)
+    assert house.openings == 2
+    await house.close()
+
+
+async def test_a_log_that_lost_what_was_acknowledged_is_not_appended_to(
+    house: House, tmp_path: Path
+) -> None:
+    house.first.failing = False
+    assert await house.append(1) == 1
+    house.first.failing = True
+    with pytest.raises(StoreError):
+        await house.append(2)
+    house.reopen = lambda: Ledger(tmp_path / "other.db", CODEC, lambda: "log-2")
+    house.now += 1.0
+    with pytest.raises(StoreError, match="event 1 was acknowledged and is missing"):
+        await house.append(2)
+    await house.close()
+
+
+async def test_everybody_in_a_failed_group_is_told(house: House) -> None:
+    outcomes = await asyncio.gather(*(house.append(v) for v in (1, 2, 3)), return_exceptions=True)
+    assert all(isinstance(outcome, StoreError) for outcome in outcomes)
+    assert len({id(outcome) for outcome in outcomes}) == 3
+    await house.close()
+
+
+async def test_a_wait_on_a_loop_that_is_gone_hurts_nobody(house: House) -> None:
+    house.first.failing = False
+
+    def leave_without_waiting() -> None:
+        async def leave() -> None:
+            waiting = asyncio.create_task(house.append(1))
+            await asyncio.sleep(0)
+            waiting.cancel()
+
+        asyncio.run(leave())
+
+    await asyncio.to_thread(leave_without_waiting)
+    assert await house.append(2) == 2
+    await house.close()

@@ -15,7 +15,8 @@ __all__ = ["open_log"]
 
 _ALLOWED: Final = "allowed: sqlite:///FILE, sqlite:////ABSOLUTE/FILE, memory:"
 _SECRETS: Final = (
-    (re.compile(r"^((?:[^/]*//)?[^:/@]*):.*@", re.DOTALL), r"\1:***@"),
+    (re.compile(r"^([^/]*//[^:/@]*):.*@", re.DOTALL), r"\1:***@"),
+    (re.compile(r"^([^:/@]*):(?!//).*@", re.DOTALL), r"\1:***@"),
     (re.compile(r"(password\s*[=:]).*", re.DOTALL | re.IGNORECASE), r"\1***"),
     (re.compile(r"\?.*", re.DOTALL), "?***"),
 )

@@ -1,9 +1,9 @@
 """What the engine and the watchdog need of the world, as small Protocols.
 
-Real implementations live in `healer.host`, `healer.probes`, `healer.store` and `healer.guardian`;
-public in-memory twins in `healer.testing`. The engine reaches the machine through these and nothing
-else, so that a simulated host and the real one differ in nothing else. Everything that can block is
-a coroutine, and no implementation blocks the event loop.
+Real implementations live in `healer.host`, `healer.probes` and `healer.store`; public in-memory
+twins in `healer.testing`. The engine reaches the machine through these and nothing else, so that a
+simulated host and the real one differ in nothing else. Everything that can block is a coroutine,
+and no implementation blocks the event loop.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ __all__ = [
     "Bind",
     "Clock",
     "EventLog",
-    "Guardian",
     "HeldProcess",
     "Host",
     "Ids",
@@ -305,12 +304,4 @@ class EventLog(Protocol):
 
     def listen(self, callback: Callable[[Sequence[Recorded]], None]) -> Callable[[], None]:
         """Call `callback` on the event loop after each commit; returns how to stop that."""
-        ...
-
-
-class Guardian(Protocol):
-    """The consumer of outcomes."""
-
-    async def tell(self, recorded: Recorded) -> None:
-        """Deliver one fact, at least once and in order per issue."""
         ...

@@ -1,1 +1,1 @@
-"""The HTTP door."""
+"""The HTTP door. Importing this package is cheap; FastAPI comes with `healer.api.app` only."""

@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from healer.config_document import SIZE_LIMIT
+from healer.config.document import SIZE_LIMIT
 from healer.errors import ConfigError
 
 __all__ = ["read_file"]

@@ -7,8 +7,8 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any, Final
 
-from healer.config_document import Path as Place
-from healer.config_problem import Problems, suggestion, validated
+from healer.config.document import Path as Place
+from healer.config.problem import Problems, suggestion, validated
 from healer.domain.spec import (
     CommandLaunch,
     ComponentSpec,

@@ -8,12 +8,12 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field
 
-from healer.config_check import check_components
-from healer.config_component import component_schema, read_component
-from healer.config_document import DocumentError, read_document
-from healer.config_environment import substitute
-from healer.config_file import read_file
-from healer.config_problem import Problems, unknown_key, validated
+from healer.config.check import check_components
+from healer.config.component import component_schema, read_component
+from healer.config.document import DocumentError, read_document
+from healer.config.environment import substitute
+from healer.config.file import read_file
+from healer.config.problem import Problems, unknown_key, validated
 from healer.domain.duration import Duration
 from healer.domain.spec import Budget, ComponentSpec, Criticality, Mode, check_name
 from healer.domain.value import Value

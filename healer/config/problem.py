@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from healer.config_document import Document, Path, plain_value
+from healer.config.document import Document, Path, plain_value
 
 __all__ = ["Problems", "suggestion", "unknown_key", "validated"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from healer.config_document import Path
-from healer.config_problem import Problems, suggestion
+from healer.config.document import Path
+from healer.config.problem import Problems, suggestion
 from healer.domain.spec import ComponentSpec
 
 __all__ = ["ALWAYS_RUNS", "check_components"]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from healer.config_document import Path
+from healer.config.document import Path
 
 __all__ = ["substitute"]
 

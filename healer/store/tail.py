@@ -15,8 +15,8 @@ __all__ = ["TAIL", "Tail", "inspect"]
 TAIL: Final = 1000
 """Events that are verified at each opening; the whole log is the audit's business."""
 
-# The check reads every page. This much takes about 50 ms from a cold disk; a larger file is left to
-# the chain, which covers what matters of it.
+# The check reads every page: this much takes 10 ms from memory and 0.4 s from a cold disk. A larger
+# file is left to the chain, which covers what matters of it.
 _QUICK_CHECK_LIMIT: Final = 16 * 1024 * 1024
 _PRIMARY_CODE: Final = 0xFF
 

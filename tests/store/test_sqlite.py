@@ -54,6 +54,14 @@ def remove_all(directory: Path) -> None:
         path.unlink()
 
 
+def contents(file: Path) -> bytes:
+    return file.read_bytes()
+
+
+def write(file: Path, content: bytes) -> None:
+    file.write_bytes(content)
+
+
 def set_mode(file: Path, mode: int) -> None:
     file.chmod(mode)
 
@@ -442,3 +450,50 @@ async def test_a_log_that_vanished_is_not_made_anew(small_disk: Path, until: Unt
     finally:
         await log.close()
     assert not where.exists()
+
+
+async def test_whichever_page_is_damaged_the_log_says_so_or_reads_on(
+    file: Path, tmp_path: Path
+) -> None:
+    await filled(file, 300)
+    whole = contents(file)
+    findings: list[str | None] = []
+    for page in range(len(whole) // 4096):
+        damaged = tmp_path / f"page-{page}.db"
+        write(damaged, whole[: page * 4096] + os.urandom(4096) + whole[(page + 1) * 4096 :])
+        try:
+            log = opened(damaged)
+        except StoreError as error:
+            findings.append(str(error))
+        else:
+            findings.append(log.broken)
+            await log.close()
+    assert len(findings) > 20
+    assert all(findings)
+
+
+async def test_a_file_that_was_cut_off_is_refused(file: Path) -> None:
+    await filled(file, 300)
+    write(file, contents(file)[: 10 * 4096])
+    with pytest.raises(StoreError, match=r"cannot open .*malformed"):
+        opened(file)
+
+
+async def test_an_open_issue_that_cannot_be_read_is_noticed(file: Path) -> None:
+    forged = link(genesis("log-1"), 1, "i1", 1, topic="issue.detected.v1", body=b"{}")
+    async with opened(file):
+        pass
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute(
+            "INSERT INTO event VALUES (1, 'i1', 1, 'issue.detected.v1', 0, ?, ?)", (b"{}", forged)
+        )
+        connection.commit()
+    async with opened(file) as log:
+        assert log.broken is not None
+        assert log.broken.startswith("cannot read event 1: topic issue.detected.v1, ")
+
+
+def test_a_lock_that_cannot_be_taken_is_named(file: Path) -> None:
+    file.with_name("log.db.lock").mkdir()
+    with pytest.raises(StoreError, match=r"cannot open .*log\.db\.lock: Is a directory"):
+        opened(file)

@@ -1,0 +1,55 @@
+"""An event loop whose time is virtual: it never waits, it goes on to the next timer."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections.abc import Coroutine
+from typing import Any, Final, TypeVar
+
+__all__ = ["SimLoop", "simulate"]
+
+_T = TypeVar("_T")
+
+_PATIENCE: Final = 5.0
+"""Real seconds to wait for a thread or a socket when no timer is left."""
+
+
+class _Selector(selectors.DefaultSelector):
+    """Asks at once, and lets the time that it was to wait pass."""
+
+    now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if ready:
+            return ready
+        if timeout is None:
+            ready = super().select(_PATIENCE)
+            if not ready:
+                raise RuntimeError("cannot go on: everybody waits and no timer is set")
+        else:
+            self.now += max(timeout, 0.0)
+        return ready
+
+
+class SimLoop(asyncio.SelectorEventLoop):
+    """Virtual time, from 0. Not for work in threads: timers would not wait for it."""
+
+    def __init__(self) -> None:
+        self._selector_with_time = _Selector()
+        super().__init__(self._selector_with_time)
+
+    def time(self) -> float:
+        """Virtual seconds since the loop was made."""
+        return self._selector_with_time.now
+
+
+def simulate(main: Coroutine[Any, Any, _T]) -> _T:
+    """The result of `main`, run in virtual time.
+
+    Raises:
+        RuntimeError: everybody waits for somebody else, for ever.
+    """
+    with asyncio.Runner(loop_factory=SimLoop) as runner:
+        return runner.run(main)

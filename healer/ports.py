@@ -8,7 +8,7 @@ and no implementation blocks the event loop.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -298,7 +298,7 @@ class EventLog(Protocol):
         """The position of the last fact; 0 in an empty log."""
         ...
 
-    def follow(self, *, after: int) -> AsyncIterator[Recorded]:
+    def follow(self, *, after: int) -> AsyncGenerator[Recorded]:
         """Facts behind `after`, for ever: those that are there, then each new one as it lands."""
         ...
 

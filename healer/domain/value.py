@@ -8,6 +8,7 @@ __all__ = ["Value"]
 
 
 class Value(BaseModel):
-    """Immutable, compared by content, and closed: an unknown field is an error."""
+    """Immutable, compared by content, and closed: an unknown field is an error, and so is a number
+    that is none or infinite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_bytes="base64")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -1,0 +1,78 @@
+"""What the engine answers, as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from healer.api.view import Views
+from healer.domain.policy import Withhold
+from healer.domain.spec import IssueType
+from healer.engine.engine import ComponentStatus, HealReport, PlannedStep
+from projections.components import Components
+from projections.projection import Json
+
+__all__ = ["component", "healed", "planned"]
+
+
+def healed(report: HealReport) -> dict[str, Json]:
+    """How a heal ended, in the words of the user's document and some more."""
+    return {
+        "success": report.success,
+        "component": report.component,
+        "port": report.port,
+        "healing_result": {
+            "playbooks_executed": list(report.playbooks_executed),
+            "overall_success": report.success,
+        },
+        "issue_id": report.issue_id,
+        "issue_type": report.issue_type.value,
+        "state": report.state.value,
+        "reason": report.reason,
+    }
+
+
+def planned(name: str, issue_type: IssueType, steps: Sequence[PlannedStep]) -> dict[str, Json]:
+    """A dry run."""
+    return {
+        "dry_run": True,
+        "component": name,
+        "issue_type": issue_type.value,
+        "steps": [
+            {
+                "playbook": step.playbook,
+                "action": step.action,
+                "does": step.does,
+                "skipped": step.skipped,
+                "targets": [target.model_dump(mode="json") for target in step.targets],
+            }
+            for step in steps
+        ],
+    }
+
+
+def component(views: Views, status: ComponentStatus, withheld: Withhold | None) -> dict[str, Json]:
+    """A component as it is now, over what the log remembers of it."""
+    state: Components = views.state("components")
+    record = state.components.get(status.name)
+    process = status.process
+    return {
+        **(record.view() if record else {}),
+        "name": status.name,
+        "host": status.host,
+        "port": status.port,
+        "health": status.health.health.value,
+        "epoch": status.health.epoch,
+        "last_probe": status.last_probe.model_dump(mode="json") if status.last_probe else None,
+        "process": process.model_dump(mode="json") if process else None,
+        "open_issue": status.issue.id if status.issue else None,
+        "issue_state": status.issue.state.value if status.issue else None,
+        "healing": status.healing,
+        "withheld": None
+        if withheld is None
+        else {
+            "reason": withheld.reason,
+            "cause": withheld.cause,
+            "arithmetic": withheld.arithmetic,
+            "retry_in": withheld.retry_in,
+        },
+    }

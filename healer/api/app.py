@@ -1,0 +1,239 @@
+"""The FastAPI application: thin routes over the engine and the views."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, Any, Final
+
+import orjson
+import structlog
+from fastapi import FastAPI, Header, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response, StreamingResponse
+from starlette.exceptions import HTTPException
+
+from healer.api import answer, view
+from healer.api.body import LIMIT, Body
+from healer.api.guard import Guard, allowed_hosts
+from healer.api.heal import dry_run, heal, heal_failing
+from healer.api.problem import MEDIA_TYPE, Problem, problem_of
+from healer.api.readiness import obstacles
+from healer.api.stream import sse
+from healer.api.wish import EventsWish, HealWish, HistoryWish, Nothing, invalid
+from healer.bootstrap import Healer
+from healer.errors import HealerError, StoreError
+from projections.runner import LiveViews
+
+__all__ = ["PREFIX", "create_app"]
+
+PREFIX: Final = "/network-healer"
+_VIEWS_WITHIN: Final = 1.0
+"""Seconds that an answer waits for the views; they are a few milliseconds behind."""
+
+_log = structlog.get_logger("healer.api")
+
+
+class Json(Response):
+    """JSON by orjson."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return orjson.dumps(content)
+
+
+def create_app(
+    healer: Healer,
+    *,
+    token: str,
+    listen: tuple[str, int] | None = None,
+    stopping: asyncio.Event | None = None,
+    body_limit: int = LIMIT,
+) -> FastAPI:
+    """The application of `healer`; does no input or output, starts and stops nothing.
+
+    `token` is what acting needs. `listen` is where it is served, by default where the configuration
+    says. Long answers end when `stopping` is set.
+    """
+    app = FastAPI(
+        title="Network healer",
+        version=_version(),
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=f"{PREFIX}/openapi.json",
+        default_response_class=Json,
+        # A redirect would send an acting request, token and all, to another address.
+        redirect_slashes=False,
+    )
+    stopping = stopping or asyncio.Event()
+    _answer_errors(app)
+    _add_actions(app, healer, stopping)
+    _add_views(app, healer)
+    _add_log(app, healer, stopping)
+    _add_health(app, healer)
+    app.add_middleware(Body, limit=body_limit)
+    hosts = allowed_hosts(*(listen or healer.config.endpoint))
+    app.add_middleware(Guard, token=token, hosts=hosts)
+    return app
+
+
+def _version() -> str:
+    try:
+        return version("network-healer")
+    except PackageNotFoundError:
+        return "0+unknown"
+
+
+def _add_actions(app: FastAPI, healer: Healer, stopping: asyncio.Event) -> None:
+    engine = healer.engine
+
+    @app.post(f"{PREFIX}/heal")
+    async def heal_component(wish: HealWish) -> Response:
+        """Heal one component."""
+        if wish.dry_run:
+            return Json(await dry_run(engine, wish))
+        issue_id, ended = await heal(engine, wish, stopping=stopping)
+        if ended is not None:
+            return Json(ended)
+        return Json(
+            {"accepted": True, "component": wish.component_name, "issue_id": issue_id},
+            status_code=202,
+            headers={"Location": f"{PREFIX}/issues/{issue_id}"},
+        )
+
+    @app.post(f"{PREFIX}/auto-heal")
+    async def auto_heal(nothing: Nothing | None = None) -> Response:
+        """Heal every component that fails."""
+        return Json(await heal_failing(engine, stopping=stopping))
+
+    @app.post(f"{PREFIX}/initialize")
+    async def initialize(nothing: Nothing | None = None) -> Response:
+        """Watch all components, if they are not watched already."""
+        started = await engine.start()
+        return Json(
+            {
+                "success": engine.running,
+                "monitoring": engine.running,
+                "already_running": not started,
+                "components": len(engine.names),
+            }
+        )
+
+
+async def _current(views: LiveViews) -> None:
+    """Let the views take in what the log holds: who was told of a heal must find it in them. While
+    the log cannot be read they show what they know, and `/readyz` says so."""
+    with suppress(TimeoutError, StoreError):
+        async with asyncio.timeout(_VIEWS_WITHIN):
+            await views.caught_up()
+
+
+def _add_views(app: FastAPI, healer: Healer) -> None:
+    views, engine = healer.views, healer.engine
+
+    @app.get(f"{PREFIX}/stats")
+    async def stats() -> Response:
+        await _current(views)
+        return Json(views.view("stats"))
+
+    @app.get(f"{PREFIX}/history")
+    async def history(wish: Annotated[HistoryWish, Query()]) -> Response:
+        await _current(views)
+        return Json(view.history(views, wish.query(), known=engine.names))
+
+    @app.get(f"{PREFIX}/history/{{component}}")
+    async def history_of(component: str, wish: Annotated[HistoryWish, Query()]) -> Response:
+        await _current(views)
+        return Json(view.history(views, wish.query(component), known=engine.names))
+
+    @app.get(f"{PREFIX}/active")
+    async def active() -> Response:
+        await _current(views)
+        return Json(view.active(views))
+
+    @app.get(f"{PREFIX}/playbook-stats")
+    async def playbook_stats() -> Response:
+        await _current(views)
+        return Json(view.playbook_stats(views))
+
+    @app.get(f"{PREFIX}/recommendations/{{component}}")
+    async def recommendations(component: str) -> Response:
+        await _current(views)
+        spec = healer.config.components.get(component)
+        return Json(view.recommendations(views, component, spec, known=engine.names))
+
+    @app.get(f"{PREFIX}/components")
+    async def components() -> Response:
+        await _current(views)
+        shown = [
+            answer.component(views, engine.status(name), engine.withheld(name))
+            for name in engine.names
+        ]
+        return Json({"components": shown})
+
+
+def _add_log(app: FastAPI, healer: Healer, stopping: asyncio.Event) -> None:
+    @app.get(f"{PREFIX}/issues/{{issue_id}}")
+    async def issue(issue_id: str) -> Response:
+        await _current(healer.views)
+        return Json(view.issue(healer.views, issue_id, await healer.log.stream(issue_id)))
+
+    @app.get(f"{PREFIX}/events")
+    async def events(
+        wish: Annotated[EventsWish, Query()],
+        last_event_id: Annotated[str | None, Header(max_length=20)] = None,
+    ) -> Response:
+        """All facts as they land, as server-sent events."""
+        after = wish.after
+        if last_event_id is not None and last_event_id.isascii() and last_event_id.isdigit():
+            after = int(last_event_id)
+        if after is None:
+            after = await healer.log.head()
+        stream = sse(healer.log, after=after, stopping=stopping)
+        return StreamingResponse(stream, media_type="text/event-stream")
+
+
+def _add_health(app: FastAPI, healer: Healer) -> None:
+    @app.get("/livez")
+    async def livez() -> Response:
+        """It answers, so it lives."""
+        return Json({"alive": True})
+
+    @app.get("/readyz")
+    async def readyz() -> Response:
+        """Whether it can do its work."""
+        reasons = obstacles(healer)
+        shown = {"ready": not reasons, "reasons": reasons}
+        return Json(shown, status_code=503 if reasons else 200)
+
+
+def _answer_errors(app: FastAPI) -> None:
+    @app.exception_handler(HealerError)
+    async def on_purpose(request: Request, error: HealerError) -> Response:
+        return _problem(problem_of(error, request.url.path))
+
+    @app.exception_handler(RequestValidationError)
+    async def not_valid(request: Request, error: RequestValidationError) -> Response:
+        return _problem(invalid(error.errors(), request.url.path))
+
+    @app.exception_handler(HTTPException)
+    async def not_routed(request: Request, error: HTTPException) -> Response:
+        path = request.url.path
+        details = {404: f"cannot find {path}", 405: f"cannot {request.method} {path}"}
+        title = str(error.detail)
+        problem = Problem(error.status_code, title, details.get(error.status_code, title), path)
+        return _problem(problem, dict(error.headers or {}))
+
+    @app.exception_handler(Exception)
+    async def defect(request: Request, error: Exception) -> Response:
+        _log.error("request_failed", path=request.url.path, exc_info=error)
+        detail = "cannot answer: a defect of the healer; its log says more"
+        return _problem(Problem(500, "Defect", detail, request.url.path))
+
+
+def _problem(problem: Problem, headers: dict[str, str] | None = None) -> Response:
+    return Response(
+        problem.body(), status_code=problem.status, media_type=MEDIA_TYPE, headers=headers
+    )

@@ -1,0 +1,104 @@
+"""What the doors show of the log, as JSON: the same over HTTP and from a log that is only read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from healer.domain.events import Fact
+from healer.domain.spec import ComponentSpec
+from healer.errors import UnknownNameError
+from healer.ports import Recorded
+from projections.history import History, HistoryQuery, page
+from projections.projection import Json
+from projections.recommendations import recommend
+from replay.line import describe
+from replay.timeline import timeline
+
+__all__ = [
+    "Views",
+    "active",
+    "event",
+    "history",
+    "issue",
+    "playbook_stats",
+    "recommendations",
+]
+
+
+class Views(Protocol):
+    """Projections that are current (`LiveViews`) or of one reading of the log (`Fold`)."""
+
+    def view(self, name: str) -> Json: ...
+
+    def state(self, name: str) -> Any: ...
+
+
+def history(views: Views, query: HistoryQuery, *, known: Sequence[str] = ()) -> dict[str, Json]:
+    """A page of issues, newest first, and the cursor of the next page.
+
+    Raises:
+        UnknownNameError: the query names a component that neither `known` nor the log has.
+    """
+    state: History = views.state("history")
+    if query.component is not None:
+        _check_component(query.component, {*known, *state.by_component})
+    found: dict[str, Json] = page(state, query)
+    return found
+
+
+def issue(views: Views, issue_id: str, facts: Sequence[Fact]) -> dict[str, Json]:
+    """One issue and its story.
+
+    Raises:
+        UnknownNameError: there is no such issue.
+    """
+    state: History = views.state("history")
+    record = state.by_issue.get(issue_id)
+    if record is None:
+        latest = [each.issue_id for each in reversed(state.records[-3:])]
+        raise UnknownNameError("issue", issue_id, latest)
+    return {**record.view(), "events": [entry.view() for entry in timeline(facts)]}
+
+
+def active(views: Views) -> dict[str, Json]:
+    """The open issues, oldest first."""
+    issues = views.view("active")
+    return {"count": len(issues), "active": issues}
+
+
+def playbook_stats(views: Views) -> dict[str, Json]:
+    """What each playbook achieved."""
+    return {"playbook_stats": views.view("playbook_stats")}
+
+
+def recommendations(
+    views: Views, name: str, spec: ComponentSpec | None, *, known: Sequence[str] = ()
+) -> dict[str, Json]:
+    """What the record of a component advises.
+
+    Raises:
+        UnknownNameError: neither `known` nor the log has such a component.
+    """
+    state = views.state("recommendations")
+    _check_component(name, {*known, *state.components})
+    advised: dict[str, Json] = recommend(state, name, spec)
+    return advised
+
+
+def event(recorded: Recorded) -> dict[str, Json]:
+    """One fact with its place in the log, and in words."""
+    line = describe(recorded.event)
+    return {
+        "position": recorded.position,
+        "type": recorded.event.TOPIC,
+        "event_id": recorded.event.event_id,
+        "text": line.text,
+        "level": line.level.value,
+        **recorded.event.model_dump(mode="json"),
+    }
+
+
+def _check_component(name: str, known: set[str]) -> None:
+    if name not in known:
+        raise UnknownNameError("component", name, sorted(known))

@@ -1,0 +1,87 @@
+"""Asks the healer that runs. The standard library's client: `healer status` must start fast."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from typing import Any, Final
+
+from healer.api.token import read_token, token_path
+from healer.config import Config
+from healer.errors import HealerError
+
+__all__ = ["Client", "NoHealerError", "RefusedError"]
+
+_CONNECT_WITHIN: Final = 2.0
+_ANSWER_WITHIN: Final = 10.0
+_PREFIX: Final = "/network-healer"
+
+
+class NoHealerError(HealerError):
+    """No healer answers where the configuration says."""
+
+
+class RefusedError(HealerError):
+    """The healer answered that it will not. `status` and `problem` are its own."""
+
+    def __init__(self, status: int, problem: dict[str, Any]) -> None:
+        self.status = status
+        self.problem = problem
+        super().__init__(str(problem.get("detail") or f"cannot: the healer answered {status}"))
+
+
+class Client:
+    """The API of the healer that runs with `config`."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+
+    def get(self, path: str) -> Any:
+        """Read.
+
+        Raises:
+            NoHealerError: nothing answers.
+            RefusedError: the healer refused.
+        """
+        return self._ask("GET", path, None, _ANSWER_WITHIN)
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        """Act, and wait for the answer however long it takes.
+
+        Raises:
+            NoHealerError: nothing answers.
+            ConfigError: the token cannot be read.
+            RefusedError: the healer refused.
+        """
+        return self._ask("POST", path, json.dumps(body).encode(), None)
+
+    def _ask(self, method: str, path: str, body: bytes | None, timeout: float | None) -> Any:
+        host, port = self._config.endpoint
+        connection = http.client.HTTPConnection(host, port, timeout=_CONNECT_WITHIN)
+        try:
+            connection.connect()
+            connection.sock.settimeout(timeout)
+            headers = {} if body is None else self._headers()
+            connection.request(method, f"{_PREFIX}{path}", body, headers)
+            response = connection.getresponse()
+            status, content = response.status, response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise NoHealerError(
+                f"cannot reach a healer at {self._config.listen}: {error or type(error).__name__}; "
+                "start one with `healer serve`"
+            ) from error
+        finally:
+            connection.close()
+        try:
+            answer = json.loads(content)
+        except ValueError as error:
+            raise NoHealerError(
+                f"cannot understand what answers at {self._config.listen}: it is no healer"
+            ) from error
+        if status >= http.client.BAD_REQUEST:
+            raise RefusedError(status, answer if isinstance(answer, dict) else {})
+        return answer
+
+    def _headers(self) -> dict[str, str]:
+        token = read_token(token_path(self._config))
+        return {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}

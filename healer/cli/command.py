@@ -1,0 +1,245 @@
+"""The commands and their options. What they do is imported when they run."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from healer.cli.form import Output
+from healer.cli.lazy import Lazy
+
+if TYPE_CHECKING:
+    from healer.cli import act as _act
+    from healer.cli import choice as _choice
+    from healer.cli import read as _read
+    from healer.cli import serve as _serve
+    from healer.cli import status as _status
+    from healer.demo import run as _demo
+    from projections import history as _history
+else:
+    _act = Lazy("healer.cli.act")
+    _choice = Lazy("healer.cli.choice")
+    _demo = Lazy("healer.demo.run")
+    _history = Lazy("projections.history")
+    _read = Lazy("healer.cli.read")
+    _serve = Lazy("healer.cli.serve")
+    _status = Lazy("healer.cli.status")
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="healer",
+    help="Sees a service on a port fail, heals it, verifies the cure, and remembers every step.",
+    epilog="Exit status: 0 fine, 1 unhealthy or failed, 2 usage or bad input.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("-c", "--config", metavar="FILE", help="The configuration; default healer.yaml."),
+]
+Store = Annotated[
+    str | None,
+    typer.Option("--store", metavar="URL", help="Read this log: sqlite:///FILE."),
+]
+OutputAs = Annotated[
+    Output | None,
+    typer.Option("-o", "--output", help="Default: table on a terminal, json in a pipe."),
+]
+Component = Annotated[str, typer.Argument(metavar="NAME", help="A component.")]
+Playbooks = Annotated[
+    list[str] | None,
+    typer.Option("--playbook", metavar="P", help="Run this playbook; repeat for several."),
+]
+Skips = Annotated[
+    list[str] | None, typer.Option("--skip", metavar="P", help="Leave this playbook out.")
+]
+
+
+@app.callback(invoke_without_command=True)
+def _healer(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command()
+def serve(
+    config: ConfigFile = None,
+    *,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Log more.")] = False,
+) -> None:
+    """Watch and heal until told to stop (SIGTERM); components live on."""
+    raise typer.Exit(_serve.serve(config, verbose=verbose))
+
+
+@app.command()
+def validate(config: ConfigFile = None, output: OutputAs = None) -> None:
+    """Check a configuration and name everything that is wrong with it."""
+    raise typer.Exit(_status.validate(config, output))
+
+
+@app.command()
+def status(config: ConfigFile = None, store: Store = None, output: OutputAs = None) -> None:
+    """Show the components: live, or as the log last saw them."""
+    raise typer.Exit(_status.status(config, store, output))
+
+
+@app.command()
+def heal(
+    name: Component,
+    *,
+    issue_type: Annotated[str | None, typer.Option(help="Default: what the evidence says.")] = None,
+    severity: Annotated[str | None, typer.Option(help="How bad it is.")] = None,
+    playbook: Playbooks = None,
+    skip: Skips = None,
+    reason: Annotated[str | None, typer.Option(help="Why, for the healer's log.")] = None,
+    config: ConfigFile = None,
+    output: OutputAs = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would be done, to which process.")
+    ] = False,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Return when the issue is open.")
+    ] = False,
+) -> None:
+    """Heal a component now."""
+    wish: dict[str, Any] = {"component_name": name, "dry_run": dry_run, "wait": not no_wait}
+    if issue_type is not None:
+        wish["issue_type"] = _choice.issue_type(issue_type)
+    if severity is not None:
+        wish["severity"] = _choice.severity(severity)
+    if playbook:
+        wish["playbooks"] = playbook
+    if skip:
+        wish["skip"] = skip
+    if reason is not None:
+        wish["reason"] = reason
+    raise typer.Exit(_act.heal(config, wish, output))
+
+
+@app.command()
+def auto_heal(config: ConfigFile = None, output: OutputAs = None) -> None:
+    """Heal every component that fails."""
+    raise typer.Exit(_act.auto_heal(config, output))
+
+
+@app.command()
+def issues(
+    issue_id: Annotated[
+        str | None, typer.Argument(metavar="ID", help="Show this one's timeline.")
+    ] = None,
+    *,
+    component: Annotated[str | None, typer.Option(help="Of this component only.")] = None,
+    limit: Annotated[int, typer.Option(help="At most so many.")] = 20,
+    config: ConfigFile = None,
+    store: Store = None,
+    output: OutputAs = None,
+) -> None:
+    """List the latest issues, or tell one."""
+    source = _read.Source(config, store)
+    if issue_id is not None:
+        raise typer.Exit(_read.issue(source, issue_id, output))
+    query = _history.HistoryQuery(component=component, limit=limit)
+    raise typer.Exit(_read.history(source, query, output))
+
+
+@app.command()
+def history(
+    *,
+    component: Annotated[str | None, typer.Option(help="Of this component only.")] = None,
+    issue_type: Annotated[str | None, typer.Option(help="Of this type only.")] = None,
+    outcome: Annotated[str | None, typer.Option(help="With this outcome only.")] = None,
+    since: Annotated[datetime | None, typer.Option(help="From then on (UTC).")] = None,
+    until: Annotated[datetime | None, typer.Option(help="Before then (UTC).")] = None,
+    limit: Annotated[int, typer.Option(help="At most so many.")] = 100,
+    cursor: Annotated[int | None, typer.Option(help="Where the page before ended.")] = None,
+    config: ConfigFile = None,
+    store: Store = None,
+    output: OutputAs = None,
+) -> None:
+    """Search all issues, newest first."""
+    query = _history.HistoryQuery(
+        component=component,
+        issue_type=_choice.issue_type(issue_type) if issue_type else None,
+        outcome=outcome,
+        since=_utc(since),
+        until=_utc(until),
+        before=cursor,
+        limit=limit,
+    )
+    raise typer.Exit(_read.history(_read.Source(config, store), query, output))
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    return None if moment is None else moment.replace(tzinfo=moment.tzinfo or UTC)
+
+
+@app.command()
+def stats(config: ConfigFile = None, store: Store = None, output: OutputAs = None) -> None:
+    """Show the statistics of all healings."""
+    raise typer.Exit(_read.stats(_read.Source(config, store), output))
+
+
+@app.command()
+def playbooks(config: ConfigFile = None, store: Store = None, output: OutputAs = None) -> None:
+    """Show what each playbook achieved."""
+    raise typer.Exit(_read.playbooks(_read.Source(config, store), output))
+
+
+@app.command()
+def recommend(
+    name: Component, config: ConfigFile = None, store: Store = None, output: OutputAs = None
+) -> None:
+    """Show what a component's record advises."""
+    raise typer.Exit(_read.recommend(_read.Source(config, store), name, output))
+
+
+@app.command()
+def events(
+    *,
+    after: Annotated[int | None, typer.Option(min=0, help="Behind this position.")] = None,
+    limit: Annotated[int, typer.Option(min=0, help="Without --after: the last so many.")] = 20,
+    config: ConfigFile = None,
+    store: Store = None,
+    output: OutputAs = None,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Show new ones too.")] = False,
+) -> None:
+    """Show the end of the log; in JSON, one event per line."""
+    raise typer.Exit(
+        _read.events(
+            _read.Source(config, store),
+            after=after,
+            limit=limit,
+            follow=follow,
+            output=output,
+        )
+    )
+
+
+@app.command()
+def demo(
+    store: Annotated[
+        str | None, typer.Option(metavar="URL", help="Where the log goes: sqlite:///FILE.")
+    ] = None,
+    *,
+    json_output: Annotated[bool, typer.Option("--json", help="One object for programs.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the scratch directory.")] = False,
+) -> None:
+    """Start a small stack, break it for real, and watch it being healed."""
+    raise typer.Exit(_demo.demo(json_output=json_output, store=store, keep=keep))
+
+
+@app.command()
+def version() -> None:
+    """Show the version."""
+    try:
+        number = installed("network-healer")
+    except PackageNotFoundError:
+        number = "(not installed)"
+    typer.echo(f"healer {number}")

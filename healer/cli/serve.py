@@ -1,0 +1,111 @@
+"""`healer serve`: from the configuration to a daemon, and back to nothing in flight."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import structlog
+
+from healer.api.app import create_app
+from healer.api.listener import listen_on
+from healer.api.server import Server
+from healer.api.token import make_token, token_path
+from healer.bootstrap import Healer, build
+from healer.cli.log_format import logging_to
+from healer.cli.outcome import FAILED, FINE
+from healer.cli.source import config_in
+from healer.config import Config, check_store
+
+__all__ = ["serve"]
+
+_log = structlog.get_logger("healer.serve")
+
+
+def serve(file: Path | None, *, verbose: bool = False) -> int:
+    """Serve until a signal; the exit status.
+
+    Raises:
+        ConfigError: the configuration or the token file cannot be used.
+        ListenError: the healer itself cannot listen. No component was touched.
+        StoreError: the log cannot be opened, or another healer has it. No component was touched.
+    """
+    config = config_in(file)
+    check_store(config, source=str(file or "healer.yaml"))
+    listener = listen_on(*config.endpoint)
+    with listener, logging_to(sys.stderr, level=logging.DEBUG if verbose else logging.INFO):
+        return asyncio.run(_serve(config, listener))
+
+
+async def _serve(config: Config, listener: socket.socket) -> int:
+    told = asyncio.Event()
+    with _signals(told):
+        async with build(config) as healer:
+            token_file = token_path(config)
+            token = await asyncio.to_thread(make_token, token_file)
+            _log.info(
+                "listening",
+                url=f"http://{config.listen}/network-healer",
+                components=len(config.components),
+                store=config.store,
+                token_file=str(token_file),
+            )
+            return await _run(healer, token, listener, told)
+
+
+async def _run(healer: Healer, token: str, listener: socket.socket, told: asyncio.Event) -> int:
+    stopping = asyncio.Event()
+    server = Server(create_app(healer, token=token, stopping=stopping))
+    serving = asyncio.create_task(server.serve(sockets=[listener]), name="server")
+    watching: list[asyncio.Task[object]] = [serving, asyncio.create_task(told.wait())]
+    try:
+        await healer.engine.start()
+        if healer.engine.names:
+            watching.append(asyncio.create_task(healer.engine.failed(), name="failed"))
+        await asyncio.wait(watching, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        # Heals first, then the answers that wait for them.
+        stopping.set()
+        await healer.engine.stop()
+        server.should_exit = True
+        await asyncio.wait((serving,))
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
+    if told.is_set():
+        _log.info("stopped", components="live on")
+        return FINE
+    _log.critical("daemon_failed", consequence="the healer ends; components live on")
+    return FAILED
+
+
+@contextmanager
+def _signals(told: asyncio.Event) -> Iterator[None]:
+    """While it lasts, the first SIGTERM or SIGINT sets `told`; a second one kills."""
+    loop = asyncio.get_running_loop()
+    ending = (signal.SIGTERM, signal.SIGINT)
+
+    def first(number: signal.Signals) -> None:
+        _log.info("stopping", signal=number.name, hint="a second one kills")
+        told.set()
+        for each in ending:
+            loop.remove_signal_handler(each)
+            signal.signal(each, signal.SIG_DFL)
+
+    def reload() -> None:
+        _log.warning("reload_ignored", signal="SIGHUP", reason="not in this version; restart")
+
+    for number in ending:
+        loop.add_signal_handler(number, first, number)
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    try:
+        yield
+    finally:
+        for number in (*ending, signal.SIGHUP):
+            loop.remove_signal_handler(number)

@@ -1,0 +1,94 @@
+"""`healer status` and `healer validate`: how things stand, and whether a configuration is good."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+from healer.cli.client import Client, NoHealerError
+from healer.cli.form import Output
+from healer.cli.outcome import BAD_INPUT, FAILED, FINE
+from healer.cli.output import as_table, print_json, print_line, print_table
+from healer.cli.source import config_in
+from healer.config import check_store
+from healer.errors import ConfigError
+
+__all__ = ["status", "validate"]
+
+
+def status(file: Path | None, store: str | None, output: Output | None) -> int:
+    """The components: from the healer that runs, else as the log last saw them. 1 when one of them
+    is unhealthy."""
+    components, live = _components(file, store)
+    if as_table(output):
+        _print(components, live=live)
+    else:
+        print_json({"live": live, "components": components})
+    unhealthy = any(component["health"] == "unhealthy" for component in components)
+    return FAILED if unhealthy else FINE
+
+
+def _components(file: Path | None, store: str | None) -> tuple[list[dict[str, Any]], bool]:
+    if store is None:
+        config = config_in(file)
+        try:
+            return Client(config).get("/components")["components"], True
+        except NoHealerError:
+            store = config.store
+    return asyncio.run(_remembered(store)), False
+
+
+async def _remembered(store: str) -> list[dict[str, Any]]:
+    # The healer's own answer, which is the usual case, needs none of this.
+    from healer.cli.source import open_store, read_views  # noqa: PLC0415
+    from projections.components import COMPONENTS  # noqa: PLC0415
+
+    async with open_store(store) as log:
+        found: list[dict[str, Any]] = (await read_views(log, [COMPONENTS])).view("components")
+        return found
+
+
+def _print(components: list[dict[str, Any]], *, live: bool) -> None:
+    columns = ("component", "health", "address", "process", "open issue", "healing")
+    print_table(
+        "Components" if live else "Components, as the log last saw them (no healer runs)",
+        columns,
+        [
+            (
+                component["name"],
+                component["health"],
+                f"{component['host']}:{component['port']}",
+                _process(component["process"]),
+                component["open_issue"],
+                component.get("healing"),
+            )
+            for component in components
+        ],
+    )
+
+
+def _process(process: dict[str, Any] | None) -> str | None:
+    return None if process is None else f"{process['name']}[{process['pid']}]"
+
+
+def validate(file: Path | None, output: Output | None) -> int:
+    """Whether the configuration can be used; if not, every problem of it."""
+    try:
+        config = config_in(file)
+        check_store(config, source=str(file or "healer.yaml"))
+    except ConfigError as error:
+        if not as_table(output) and output is not None:
+            print_json({"ok": False, "source": error.source, "problems": list(error.problems)})
+        else:
+            sys.stderr.write(f"healer: cannot use {error.source}:\n")
+            sys.stderr.writelines(f"  {problem}\n" for problem in error.problems)
+        return BAD_INPUT
+    count = len(config.components)
+    noun = "component" if count == 1 else "components"
+    if not as_table(output) and output is not None:
+        print_json({"ok": True, "source": str(file or "healer.yaml"), "components": count})
+    else:
+        print_line(f"{file or 'healer.yaml'}: {count} {noun}, fine")
+    return FINE

@@ -38,12 +38,11 @@ async def test_it_is_told_what_to_start_and_where(tmp_path: Path, hold: Holder) 
     assert log(tmp_path) == "chat_api 9001 chat_api 9001 launch-1\n"
 
 
-async def test_stop_is_told_where_the_component_was_started(tmp_path: Path, hold: Holder) -> None:
+async def test_stop_is_told_where_the_component_lives(tmp_path: Path, hold: Holder) -> None:
     built = launcher(tmp_path, hold, "true", stop=["echo", "stop {name} {port}"])
     assert built.stops
     await built.stop(8220)
-    await built.start(9001, "launch-1")
-    await built.stop(8220)
+    await built.stop(9001)
     assert log(tmp_path) == "stop chat_api 8220\nstop chat_api 9001\n"
 
 

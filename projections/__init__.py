@@ -14,6 +14,7 @@ from projections.playbook_stats import PLAYBOOK_STATS
 from projections.projection import Projection
 from projections.recommendations import RECOMMENDATIONS
 from projections.stats import STATS
+from projections.training import TRAINING
 
 __all__ = ["ALL"]
 
@@ -24,4 +25,5 @@ ALL: Final[tuple[Projection[Any], ...]] = (
     PLAYBOOK_STATS,
     RECOMMENDATIONS,
     COMPONENTS,
+    TRAINING,
 )

@@ -1,0 +1,309 @@
+"""The training set: one row per decision, and one per window of a component's health.
+
+`docs/training-data-card.md` says what each column means. Features are taken down when the decision
+is made, from what the log said by then, in log order; labels are added as they become known, and a
+row is *final* when nothing that can be appended would change it. A final row goes to a sink and is
+forgotten: what is kept are the rows that wait, a few for each component, and a digest.
+
+So the view shows no rows but how many there are, of which outcome, and their digest: two folds that
+show the same view made the same rows. Those who want the rows give a sink, and ask for those that
+are not final at the end (`unfinished`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from healer.domain.events import (
+    ApprovalDenied,
+    ApprovalGranted,
+    ApprovalRequested,
+    CheckRecorded,
+    ComponentEvent,
+    ComponentRegistered,
+    DiagnosisCompleted,
+    DiagnosisStarted,
+    Event,
+    HealthChanged,
+    HealWithheld,
+    IssueDetected,
+    IssueEscalated,
+    IssueFailed,
+    IssueVerified,
+    MaintenanceEnded,
+    MaintenanceStarted,
+    ModeChanged,
+    PlaybookFinished,
+    PlaybookStarted,
+    PortRebound,
+    ProcessAdopted,
+    RemediationStarted,
+    RouteChosen,
+    StepFailed,
+    StepSettled,
+    StepSkipped,
+    StepStarted,
+    StepSucceeded,
+    VerificationRecorded,
+)
+from healer.domain.health import Health
+from healer.domain.probe import Reason
+from projections.decision_row import OpenIssue
+from projections.digest import Digest
+from projections.health_window import Window
+from projections.past import micros
+from projections.projection import Cases, Json, Projection
+from projections.training_state import (
+    DECISIONS,
+    RECURRENCE_WINDOW,
+    WINDOWS,
+    Life,
+    Row,
+    Sink,
+    Training,
+)
+
+__all__ = [
+    "DECISIONS",
+    "RECURRENCE_WINDOW",
+    "TRAINING",
+    "WINDOWS",
+    "Row",
+    "Sink",
+    "Training",
+    "training",
+    "unfinished",
+]
+
+_RESOURCES: Final = "system_resources"
+_MICRO: Final = 1_000_000
+
+_cases: Cases[Training] = Cases()
+
+
+def _on_component(kind: type[ComponentEvent], case: Callable[..., None] | None) -> None:
+    def settled(state: Training, position: int, event: ComponentEvent) -> None:
+        now = micros(event.timestamp)
+        state.latest = max(state.latest, now)
+        life = state.life(event.component)  # type: ignore[attr-defined]
+        state.settle(life, now, again=False)
+        if case is not None:
+            case(state, position, event, life, now)
+
+    _cases.on(kind)(settled)
+
+
+def _on_issue(kind: type[Event], case: Callable[..., None] | None) -> None:
+    def known(state: Training, position: int, event: Event) -> None:
+        now = micros(event.timestamp)
+        state.latest = max(state.latest, now)
+        if case is not None:
+            issue = state.open.get(event.originator_id)
+            if issue is not None:
+                case(state, position, event, issue, now)
+
+    _cases.on(kind)(known)
+
+
+@_cases.on(IssueDetected)
+def _detected(state: Training, _position: int, event: IssueDetected) -> None:
+    now = micros(event.timestamp)
+    state.latest = max(state.latest, now)
+    life = state.life(event.component)
+    state.settle(life, now, again=True)
+    for window in life.windows:
+        if window.failed is None:
+            window.failed = now
+    state.leave(life)
+    state.open[event.originator_id] = OpenIssue(event, life.past)
+    life.past.fail(now)
+    life.past.criticality = str(event.criticality)
+
+
+def _checked(
+    state: Training, _position: int, event: CheckRecorded, issue: OpenIssue, now: int
+) -> None:
+    if event.check.name == _RESOURCES:
+        state.life(issue.component).past.note(event.check, now)
+
+
+def _diagnosed(
+    _state: Training, _position: int, event: DiagnosisCompleted, issue: OpenIssue, _now: int
+) -> None:
+    issue.diagnosed(event)
+
+
+def _routed(
+    state: Training, position: int, event: RouteChosen, issue: OpenIssue, _now: int
+) -> None:
+    if issue.decision is not None:
+        issue.decision.rerouted()
+        state.emit(DECISIONS, issue.decision.row(recurred=None))
+    state.ask(issue.component, position)
+    issue.decide(position, event, state.life(issue.component).past)
+
+
+def _remediating(
+    state: Training, _position: int, event: RemediationStarted, issue: OpenIssue, now: int
+) -> None:
+    state.life(issue.component).past.healed = now
+    if issue.decision is not None:
+        issue.decision.remediating(event, now)
+
+
+def _playbook_started(
+    _state: Training, _position: int, event: PlaybookStarted, issue: OpenIssue, _now: int
+) -> None:
+    if issue.decision is not None:
+        issue.decision.playbook_started(event)
+
+
+def _withheld(
+    _state: Training, _position: int, event: HealWithheld, issue: OpenIssue, _now: int
+) -> None:
+    if issue.decision is not None:
+        issue.decision.withheld(event)
+
+
+def _ended(
+    state: Training,
+    _position: int,
+    event: IssueVerified | IssueFailed,
+    issue: OpenIssue,
+    now: int,
+) -> None:
+    del state.open[event.originator_id]
+    life = state.life(issue.component)
+    past = life.past
+    past.issue_type = issue.issue_type
+    past.healed_by = event.healed_by if isinstance(event, IssueVerified) else None
+    if isinstance(event, IssueFailed):
+        past.outcome = "failed"
+    else:
+        past.outcome = "recovered" if event.healed_by is None else "healed"
+    if issue.decision is not None:
+        if isinstance(event, IssueVerified):
+            issue.decision.verified(event, now)
+        else:
+            issue.decision.failed(event, now)
+        life.ended.append(issue.decision)
+
+
+def _registered(
+    state: Training, position: int, event: ComponentRegistered, life: Life, _now: int
+) -> None:
+    life.past.criticality = str(event.criticality)
+    life.past.mode = str(event.mode)
+    state.dependencies.register(event.component, position, event.depends_on)
+
+
+def _health_changed(
+    state: Training, position: int, event: HealthChanged, life: Life, now: int
+) -> None:
+    if life.current is not None:
+        life.current.left = now
+        state.leave(life)
+    if event.probe is not None and event.probe.reason is Reason.EXITED:
+        life.past.adopted = None
+    life.current = None
+    if event.after is not Health.UNHEALTHY:
+        state.ask(event.component, position)
+        life.current = Window(position, event, life.past)
+        life.windows.append(life.current)
+    state.dependencies.change(event.component, position, str(event.after))
+
+
+def _mode_changed(
+    _state: Training, _position: int, event: ModeChanged, life: Life, _now: int
+) -> None:
+    life.past.mode = str(event.after)
+
+
+def _adopted(
+    _state: Training, _position: int, _event: ProcessAdopted, life: Life, now: int
+) -> None:
+    life.past.adopted = now
+
+
+_on_issue(CheckRecorded, _checked)
+_on_issue(DiagnosisCompleted, _diagnosed)
+_on_issue(RouteChosen, _routed)
+_on_issue(RemediationStarted, _remediating)
+_on_issue(PlaybookStarted, _playbook_started)
+_on_issue(HealWithheld, _withheld)
+_on_issue(IssueVerified, _ended)
+_on_issue(IssueFailed, _ended)
+for _kind in (
+    DiagnosisStarted,
+    ApprovalRequested,
+    ApprovalGranted,
+    ApprovalDenied,
+    StepStarted,
+    StepSucceeded,
+    StepFailed,
+    StepSkipped,
+    StepSettled,
+    PlaybookFinished,
+    VerificationRecorded,
+    IssueEscalated,
+):
+    _on_issue(_kind, None)
+_on_component(ComponentRegistered, _registered)
+_on_component(HealthChanged, _health_changed)
+_on_component(ModeChanged, _mode_changed)
+_on_component(ProcessAdopted, _adopted)
+for _other in (PortRebound, MaintenanceStarted, MaintenanceEnded):
+    _on_component(_other, None)
+
+
+def unfinished(state: Training) -> Iterator[tuple[str, Row]]:
+    """The rows that are not final, as they stand: table and row; labels that are not known yet are
+    null. With a sink they have their dependency columns."""
+    for table, row in state.waiting():
+        yield table, row | state.asked.get(row["position"], {})
+
+
+def _view(state: Training) -> Json:
+    digests = {table: digest.copy() for table, digest in state.digests.items()}
+    outcomes = state.outcomes.copy()
+    censored = 0
+    for table, row in state.waiting():
+        digests[table].add(row)
+        if table == DECISIONS:
+            outcomes[row["outcome"] or "open"] += 1
+        else:
+            censored += row["censored"]
+    answers = Digest()
+    for answer in state.dependencies.answers():
+        answers.add(answer)
+    return {
+        "recurrence_window": state.recurrence_window / _MICRO,
+        "decisions": {**digests[DECISIONS].view(), "outcomes": dict(outcomes)},
+        "windows": {**digests[WINDOWS].view(), "censored": censored},
+        "dependencies": answers.view(),
+    }
+
+
+def _merge(left: Training, right: Training) -> Training:
+    left.merge(right)
+    return left
+
+
+def training(
+    sink: Sink | None = None, *, recurrence_window: float = RECURRENCE_WINDOW
+) -> Projection[Training]:
+    """The projection, with a sink for its final rows. `recurrence_window` in seconds.
+
+    Raises:
+        ValueError: the window is not a length of time.
+    """
+    if not 0 < recurrence_window < float("inf"):
+        raise ValueError(
+            f"cannot look for recurrences within {recurrence_window} s; allowed: more than 0"
+        )
+    width = round(recurrence_window * _MICRO)
+    return Projection("training", 1, lambda: Training(sink, width), _cases, _view, _merge)
+
+
+TRAINING = training()

@@ -124,4 +124,5 @@ class HealWithheldError(HealerError):
         self.reason = reason
         self.arithmetic = dict(arithmetic)
         figures = ", ".join(f"{key}={value:g}" for key, value in self.arithmetic.items())
-        super().__init__(f"cannot heal {component!r} now: {reason} ({figures})")
+        shown = f" ({figures})" if figures else ""
+        super().__init__(f"cannot heal {component!r} now: {reason}{shown}")

@@ -36,7 +36,7 @@ def _effects(result: StepResult) -> list[str]:
         lines.append(
             f"port {result.port}: {result.bind}" if result.port else f"port: {result.bind}"
         )
-    elif result.port is not None:
+    elif result.port is not None and not lines and result.error is None:
         lines.append(f"port {result.port}: done")
     return lines
 

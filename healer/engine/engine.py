@@ -200,7 +200,7 @@ class Engine:
         Raises:
             UnknownNameError: there is no such component or playbook.
             HealInProgressError: one is under way.
-            HealWithheldError: everything is paused.
+            HealWithheldError: everything is paused, or nothing is wrong and nothing was named.
         """
         keeper = self._keeper(name)
         choose_route(

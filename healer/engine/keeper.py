@@ -12,7 +12,7 @@ from healer.domain.component import component_stream
 from healer.domain.events import IssueDetected, RemediationStarted
 from healer.domain.health import Health, HealthState
 from healer.domain.issue import NetworkIssue
-from healer.domain.probe import ProbeResult
+from healer.domain.probe import Outcome, ProbeResult
 from healer.domain.process import OwnerProof, ProcessIdentity
 from healer.domain.spec import Criticality, IssueType, Severity
 from healer.engine.fleet import FleetBook
@@ -183,7 +183,9 @@ class Keeper:
 
     async def _by_request(self, wanted: HealRequest, opened: asyncio.Future[str]) -> None:
         try:
-            evidence = await self.watch.evidence(self.watch.last_probe)
+            probe = await self.watch.probe()
+            evidence = await self.watch.evidence(probe)
+            await self._refuse_needless(wanted, probe)
             detection = Detection(
                 issue_type=wanted.issue_type or await self.watch.classify(evidence),
                 evidence=evidence,
@@ -194,7 +196,15 @@ class Keeper:
         except BaseException as error:
             if not opened.done():
                 opened.set_exception(error)
-            raise
+            if not isinstance(error, HealWithheldError):
+                raise
+
+    async def _refuse_needless(self, wanted: HealRequest, probe: ProbeResult) -> None:
+        """A heal that was asked for without saying of what, where there is nothing to see."""
+        unsaid = wanted.issue_type is None and wanted.playbooks is None
+        if unsaid and probe.outcome is Outcome.HEALTHY and not await self.watch.usurped():
+            reason = "it is healthy; name an issue type or a playbook to heal it all the same"
+            raise HealWithheldError(self.name, None, reason, {})
 
     async def _open(
         self,

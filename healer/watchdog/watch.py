@@ -92,7 +92,7 @@ class Watch:
         """Watch until the component is healthy by itself; the probes that say so. Cancel-safe."""
         streak: list[ProbeResult] = []
         while True:
-            result = await self._probe()
+            result = await self.probe()
             streak = [*streak, result] if result.outcome is Outcome.HEALTHY else []
             if len(streak) >= self._thresholds.success and not await self.usurped():
                 return streak
@@ -110,7 +110,7 @@ class Watch:
     async def _look(self) -> ExitStatus | None:
         """Probe once and take the result in; the exit status when the process ended for good."""
         exit_status = await self._exit_status()
-        result = await self._probe()
+        result = await self.probe()
         if exit_status is not None:
             # The end of the process is evidence of its own: it needs no probe that could say so.
             if result.outcome is not Outcome.HEALTHY or await self.usurped():
@@ -151,7 +151,8 @@ class Watch:
         if adopted is not None:
             await self._on_adopted(*adopted)
 
-    async def _probe(self) -> ProbeResult:
+    async def probe(self) -> ProbeResult:
+        """One look now; counts nowhere, but for when trouble was first seen."""
         begun = self._clock.monotonic()
         result = await self._instance.prober.probe(self._instance.spec, self._instance.port)
         self.last_probe = result

@@ -17,7 +17,7 @@ from healer.domain.playbook import PlaybookOutcome
 from healer.domain.process import OwnerProof
 from healer.domain.spec import IssueType
 from healer.engine import HealRequest
-from healer.errors import UnknownNameError
+from healer.errors import HealWithheldError, UnknownNameError
 from tests.conftest import Processes, Until
 from tests.healing.conftest import OpenLab, command
 
@@ -393,3 +393,13 @@ async def test_finished_issues_are_lines_in_the_files(
         [line] = await it.until.soon(lines)
         for key in ("timestamp", "component", "port", "issue_type", "playbooks", "success"):
             assert f'"{key}"' in line
+
+
+async def test_a_healthy_component_is_healed_by_hand_only_when_it_is_said_of_what(
+    lab: OpenLab, free_port: int
+) -> None:
+    async with lab({"chat_api": {"port": free_port, "launch": command()}}) as it:
+        pid = await it.healthy()
+        with pytest.raises(HealWithheldError, match="name an issue type or a playbook"):
+            await it.healer.engine.heal("chat_api", HealRequest(actor="cli"))
+        assert await it.healthy() == pid

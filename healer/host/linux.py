@@ -50,6 +50,8 @@ class LinuxHost:
         self._kill_wait = kill_wait
         self._untested_opener = opener
         self._checks = checks(self.listeners)
+        self._asked: list[Launch] = []
+        self._walk: asyncio.Task[Sequence[tuple[PidfdProcess, ...] | HostError]] | None = None
 
     @cached_property
     def boot_id(self) -> str:
@@ -100,8 +102,24 @@ class LinuxHost:
         return await asyncio.to_thread(view, process)
 
     async def members(self, launch: Launch) -> tuple[PidfdProcess, ...]:
+        """See `healer.ports.Host.members`. All who ask in one turn of the loop share one walk."""
+        if not self._asked:
+            self._walk = asyncio.ensure_future(self._find_members(self._asked))
+        walk, place = self._walk, len(self._asked)
+        assert walk is not None
+        self._asked.append(launch)
+        found = (await asyncio.shield(walk))[place]
+        if isinstance(found, HostError):
+            raise HostError(str(found), errno=found.errno) from found
+        return found
+
+    async def _find_members(
+        self, asked: list[Launch]
+    ) -> Sequence[tuple[PidfdProcess, ...] | HostError]:
+        # The walk begins now: who asks from here on needs one that begins later.
+        self._asked = []
         return await asyncio.to_thread(
-            membership.members, launch, boot=self.boot_id, opener=self._opener
+            membership.members, asked, boot=self.boot_id, opener=self._opener
         )
 
     async def stop(self, processes: Sequence[HeldProcess], *, grace: float) -> Stopped:

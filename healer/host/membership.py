@@ -3,30 +3,45 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from healer.domain.process import Launch, ProcessIdentity
+from healer.errors import HostError
 from healer.host import procfs
 from healer.host.process import Open, PidfdProcess, hold, identify
 
 __all__ = ["members"]
 
 
-def members(launch: Launch, *, boot: str, opener: Open) -> tuple[PidfdProcess, ...]:
-    """Everything alive that `launch` started, each one held; blocks for about a millisecond.
+def members(
+    launches: Sequence[Launch], *, boot: str, opener: Open
+) -> list[tuple[PidfdProcess, ...] | HostError]:
+    """For each of `launches` everything alive that it started, each process held, or why that
+    cannot be said. One walk through /proc for all of them; blocks for about a millisecond.
 
     A process is a member when it carries the launch id (then it may have left group and session),
     or when it is in the leader's group or session and that one is *still the leader's*: the
     leader's pid is the leader, or somebody in there carries the launch id. A group number alone
     proves nothing once the leader is gone, since the kernel gives it out again.
     """
+    found: list[tuple[PidfdProcess, ...] | HostError] = []
+    for launch, pids in zip(launches, _candidates(launches, boot), strict=True):
+        try:
+            found.append(_members(launch, pids, boot=boot, opener=opener))
+        except HostError as error:
+            found.append(error)
+    return found
+
+
+def _members(
+    launch: Launch, candidates: Sequence[int], *, boot: str, opener: Open
+) -> tuple[PidfdProcess, ...]:
     leader = launch.leader
-    if leader is not None and leader.boot_id != boot:
-        return ()
     held: dict[int, PidfdProcess] = {}
     carriers: set[int] = set()
     comrades: set[int] = set()
     try:
-        for pid in _candidates(launch):
+        for pid in candidates:
             process = hold(pid, boot=boot, opener=opener)
             if process is None:
                 continue
@@ -49,15 +64,27 @@ def members(launch: Launch, *, boot: str, opener: Open) -> tuple[PidfdProcess, .
             process.close()
 
 
-def _candidates(launch: Launch) -> list[int]:
-    """Pids that look like members, for two system calls a process and one read."""
-    group = launch.leader if launch.leader is not None and _inhabited(launch.leader.pid) else None
-    return [
-        pid
-        for pid in procfs.pids()
-        if pid != os.getpid()
-        and (_in_group(pid, group) or procfs.launch_id_of(pid) == launch.launch_id)
-    ]
+def _candidates(launches: Sequence[Launch], boot: str) -> list[list[int]]:
+    """For each launch the pids that look like members, for one read and at most two system calls
+    a process and inhabited group. Nothing of another boot is alive."""
+    found: list[list[int]] = [[] for _ in launches]
+    by_id: dict[str, list[list[int]]] = {}
+    groups: list[tuple[ProcessIdentity, list[int]]] = []
+    for launch, pids in zip(launches, found, strict=True):
+        leader = launch.leader
+        if leader is None or leader.boot_id == boot:
+            by_id.setdefault(launch.launch_id, []).append(pids)
+            if leader is not None and _inhabited(leader.pid):
+                groups.append((leader, pids))
+    for pid in procfs.pids() if by_id else ():
+        if pid == os.getpid():
+            continue
+        for pids in by_id.get(procfs.launch_id_of(pid) or "", ()):
+            pids.append(pid)
+        for leader, pids in groups:
+            if pid not in pids[-1:] and _in_group(pid, leader):
+                pids.append(pid)
+    return found
 
 
 def _inhabited(group: int) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 
 from healer.domain.classification import reaches
 from healer.domain.component import Component
@@ -216,8 +218,9 @@ class Instance:
         candidates: list[HeldProcess] = []
         if self.process is not None and not self.process.gone():
             candidates.append(self.process)
-        for launch in self.launches:
-            candidates += await self.host.members(launch)
+        # Asked together: the host answers for all of them with one look.
+        found = await asyncio.gather(*(self.host.members(launch) for launch in self.launches))
+        candidates += chain.from_iterable(found)
         for held in candidates:
             if _holds(occupancy, held.identity):
                 if held is not self.process:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import signal
@@ -147,3 +148,19 @@ async def test_members_are_found_the_moment_they_are_started(program, members):
         assert await members(Launch(launch_id=LAUNCH)) == {mother.pid, pid}
         mother.say()
         assert mother.line() == "ended"
+
+
+async def test_launches_that_are_asked_for_together_keep_their_own_members(
+    host, program, strays, held, members
+):
+    other_id = secrets.token_hex(16)
+    one, other = program(FAMILY, env=MARK), program(FAMILY, env={procfs.LAUNCH_ID: other_id})
+    children = [{strays.add(int(pid)) for pid in each.line().split()} for each in (one, other)]
+    mine = Launch(launch_id=LAUNCH, leader=(await held(one.pid)).identity)
+    others = Launch(launch_id=other_id, leader=(await held(other.pid)).identity)
+    nobodys = Launch(launch_id="nobody's")
+    asked = (mine, others, nobodys, mine)
+    first, second, third, fourth = await asyncio.gather(*map(members, asked))
+    assert first == fourth == {one.pid, *children[0]}
+    assert second == {other.pid, *children[1]}
+    assert third == set()

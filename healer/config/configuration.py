@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -193,14 +194,18 @@ def _absolute_store(url: str, directory: Path) -> str:
 
 
 def check_store(config: Config, *, source: str) -> None:
-    """Refuse a store that this version cannot open yet; for the composition root to call.
+    """Refuse a store that this installation cannot open; for the composition root to call.
 
     Raises:
-        ConfigError: the store is PostgreSQL.
+        ConfigError: the store is PostgreSQL and its client is not installed.
     """
-    if config.store.startswith("postgresql:"):
+    if config.store.startswith("postgresql:") and find_spec("psycopg") is None:
         raise ConfigError(
-            source, ["store: postgresql is not yet in this version; allowed: sqlite:///FILE"]
+            source,
+            [
+                "store: postgresql needs psycopg, which is not installed; "
+                "install it with: pip install 'network-healer[postgres]'"
+            ],
         )
 
 

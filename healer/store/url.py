@@ -5,15 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from healer.errors import StoreError
 from healer.store.memory import MemoryLog
 from healer.store.sqlite import SqliteLog
 
+if TYPE_CHECKING:
+    from healer.store.postgres import PostgresLog
+
 __all__ = ["open_log"]
 
-_ALLOWED: Final = "allowed: sqlite:///FILE, sqlite:////ABSOLUTE/FILE, memory:"
+_ALLOWED: Final = (
+    "allowed: sqlite:///FILE, sqlite:////ABSOLUTE/FILE, "
+    "postgresql://USER[:PASSWORD]@HOST[:PORT]/DATABASE, memory:"
+)
 _SECRETS: Final = (
     (re.compile(r"^([^/]*//[^:/@]*):.*@", re.DOTALL), r"\1:***@"),
     (re.compile(r"^([^:/@]*):(?!//).*@", re.DOTALL), r"\1:***@"),
@@ -24,11 +30,12 @@ _SECRETS: Final = (
 
 def open_log(
     url: str, *, new_log_id: Callable[[], str], read_only: bool = False
-) -> SqliteLog | MemoryLog:
-    """Open the log that `url` names; blocks for some milliseconds.
+) -> SqliteLog | PostgresLog | MemoryLog:
+    """Open the log that `url` names; blocks for some milliseconds, or until a server answers.
 
-    `sqlite:///FILE` is relative to the current directory, `sqlite:////FILE` absolute, `memory:` is
-    gone with the process. `new_log_id` names a log that has to be created.
+    `sqlite:///FILE` is relative to the current directory, `sqlite:////FILE` absolute,
+    `postgresql://` is what libpq takes (a password is better kept in ~/.pgpass), `memory:` is gone
+    with the process. `new_log_id` names a log that has to be created.
 
     Raises:
         StoreBusyError: another healer has it open; open it `read_only`.
@@ -40,10 +47,7 @@ def open_log(
         return MemoryLog()
     scheme, separator, rest = url.partition("://")
     if separator and scheme in {"postgresql", "postgres"}:
-        raise StoreError(
-            f"cannot open {_shown(url)}: PostgreSQL is not supported by this version yet; "
-            f"{_ALLOWED}"
-        )
+        return _open_postgres(url, new_log_id, read_only=read_only)
     if scheme != "sqlite" or not separator:
         raise StoreError(f"cannot open {_shown(url)!r}: it is not the URL of a log; {_ALLOWED}")
     name = rest.removeprefix("/")
@@ -52,6 +56,19 @@ def open_log(
     if read_only:
         return SqliteLog.open_readonly(Path(name))
     return SqliteLog.open(Path(name), new_log_id=new_log_id)
+
+
+def _open_postgres(url: str, new_log_id: Callable[[], str], *, read_only: bool) -> PostgresLog:
+    try:
+        from healer.store.postgres import PostgresLog  # noqa: PLC0415 - psycopg is an extra
+    except ImportError as error:
+        raise StoreError(
+            f"cannot open {_shown(url)}: psycopg is missing ({error}); "
+            "install it with: pip install 'network-healer[postgres]'"
+        ) from error
+    if read_only:
+        return PostgresLog.open_readonly(url)
+    return PostgresLog.open(url, new_log_id=new_log_id)
 
 
 def _shown(url: str) -> str:

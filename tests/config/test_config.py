@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -358,11 +359,17 @@ def test_playbooks_of_ones_own_can_be_routed():
     assert list(config.components["chat_api"].routes.values()) == [("mine",)]
 
 
-def test_postgresql_is_refused_by_name_for_now():
+def test_postgresql_is_refused_where_its_client_is_missing(monkeypatch: pytest.MonkeyPatch):
     config = read("store: postgresql://user@host/db")
-    with pytest.raises(ConfigError, match="postgresql is not yet in this version; allowed: sqlite"):
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(ConfigError, match=r"postgresql needs psycopg.*network-healer\[postgres\]"):
         check_store(config, source="healer.yaml")
     check_store(read(""), source="healer.yaml")
+
+
+def test_postgresql_is_accepted_where_its_client_is_installed():
+    pytest.importorskip("psycopg", exc_type=ImportError)
+    check_store(read("store: postgresql://user@host/db"), source="healer.yaml")
 
 
 # the file

@@ -1,4 +1,4 @@
-"""What every log promises, in memory and on disk."""
+"""What every log promises, in memory, on disk and on a server."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,12 +17,26 @@ from healer.store import MemoryLog, SqliteLog, open_log
 from tests import factory
 from tests.conftest import Until
 
-Log = MemoryLog | SqliteLog
+if TYPE_CHECKING:
+    from healer.store.postgres import PostgresLog
+
+    Log = MemoryLog | SqliteLog | PostgresLog
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-async def log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Log]:
-    url = "memory:" if request.param == "memory" else f"sqlite:///{tmp_path}/log.db"
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Names an empty log of the kind that the test runs with."""
+    match request.param:
+        case "postgresql":
+            return str(request.getfixturevalue("database"))
+        case "sqlite":
+            return f"sqlite:///{tmp_path}/log.db"
+        case _:
+            return "memory:"
+
+
+@pytest.fixture
+async def log(url: str) -> AsyncIterator[Log]:
     async with open_log(url, new_log_id=lambda: "log-1") as opened:
         yield opened
 

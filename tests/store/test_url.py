@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,10 +74,17 @@ def test_what_names_no_log_is_refused_and_the_allowed_is_named(url: str) -> None
 @pytest.mark.parametrize(
     "url",
     [
-        "postgresql://healer:s3cr3t@host/db",
-        "postgres://healer:s3cr3t@host/db",
-        "postgresql://healer:p/w@s3cr3t@host:5432/db",
-        "postgresql:///db?user=healer&password=s3cr3t",
+        "postgresql://healer:s3cr3t@127.0.0.1:1/db",
+        "postgres://healer:s3cr3t@127.0.0.1:1/db",
+        "postgresql://healer:p/w@s3cr3t@127.0.0.1:1/db",
+        "postgresql://healer:p/s3cr3t@127.0.0.1:1/db",
+        "postgresql://healer:p@s3cr3t@127.0.0.1:1/db",
+        "postgresql://healer:s3cr3t%@127.0.0.1:1/db",
+        "postgresql://healer:s3cr3t",
+        "postgresql://healer:s3cr3t@127.0.0.1:port/db",
+        "postgresql:///db?host=127.0.0.1&port=1&user=healer&password=s3cr3t",
+        "postgresql:///db?password=s3cr3t&pasword=s3cr3t",
+        "postgresql:///db?host=127.0.0.1&port=1&password",
         "mysql://healer:s3cr3t@host/db",
         "sqlite://healer:s3cr3t@host/x.db",
         "host=db user=healer password=s3cr3t",
@@ -89,10 +97,10 @@ def test_a_password_is_never_shown(url: str) -> None:
     assert "s3cr3t" not in str(refused.value)
 
 
-def test_postgresql_is_not_there_yet() -> None:
+def test_a_missing_client_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "healer.store.postgres", None)
     with pytest.raises(
-        StoreError,
-        match=r"^cannot open postgresql://user@host/db: PostgreSQL is not supported by this "
-        r"version yet; allowed: sqlite:///FILE, ",
-    ):
-        opened("postgresql://user@host/db")
+        StoreError, match=r"psycopg is missing .*'network-healer\[postgres\]'$"
+    ) as no:
+        opened("postgresql://healer:s3cr3t@host/db")
+    assert "s3cr3t" not in str(no.value)

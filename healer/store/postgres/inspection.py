@@ -1,0 +1,129 @@
+"""What is looked at when a log is opened: its last events, and who has an open issue."""
+
+from __future__ import annotations
+
+from itertools import starmap
+from typing import Any
+
+import psycopg
+from psycopg import IsolationLevel
+
+from healer.domain.events import IssueDetected
+from healer.errors import StoreError
+from healer.store.chain import Link, first_break, genesis
+from healer.store.codec import Codec
+from healer.store.postgres.connection import Connection
+from healer.store.postgres.schema import log_id
+from healer.store.schema import LIFE_TOPICS
+from healer.store.tail import TAIL, Tail
+
+__all__ = ["inspect", "open_issues", "repair"]
+
+_OPEN = f"""
+SELECT position, stream, version, topic, body FROM healer.event AS detected
+WHERE topic = '{IssueDetected.TOPIC}' AND topic IN ({LIFE_TOPICS}) AND NOT EXISTS (
+    SELECT FROM healer.event AS ended
+    WHERE ended.stream = detected.stream AND ended.topic IN ({LIFE_TOPICS})
+    AND ended.topic <> '{IssueDetected.TOPIC}')
+ORDER BY position
+"""  # noqa: S608 - constants
+
+
+def inspect(connection: Connection, codec: Codec) -> tuple[Tail, bool]:
+    """Verify the last events against the chain, and that none behind them was taken away.
+
+    All is read from one state of the log while other nodes go on appending. The second answer is
+    whether the open issues are those of the log: see `repair`.
+    """
+    isolation, connection.isolation_level = (
+        connection.isolation_level,
+        IsolationLevel.REPEATABLE_READ,
+    )
+    try:
+        with connection.transaction():
+            end = _verify(connection)
+            if end.broken is not None:
+                return end, True
+            try:
+                wanted = _open_in_the_log(connection, codec)
+            except StoreError as error:
+                return Tail(end.position, end.hash, str(error)), True
+            return end, wanted == open_issues(connection)
+    finally:
+        if not connection.closed:
+            connection.isolation_level = isolation
+
+
+def open_issues(connection: Connection) -> dict[str, str]:
+    """Component → its open issue, in order of components."""
+    query = "SELECT component, issue FROM healer.open_issue ORDER BY component"
+    return dict(connection.execute(query).fetchall())
+
+
+def repair(connection: Connection, codec: Codec) -> None:
+    """Make the table of open issues say what the log says, while nobody can append.
+
+    Raises:
+        StoreError: the log cannot be read.
+    """
+    with connection.transaction():
+        connection.execute("SELECT FROM healer.head FOR UPDATE")
+        wanted = _open_in_the_log(connection, codec)
+        present = open_issues(connection)
+        wrong = [each for each in present if present[each] != wanted.get(each)]
+        missing = [each for each in wanted if present.get(each) != wanted[each]]
+        connection.execute("DELETE FROM healer.open_issue WHERE component = ANY(%s)", (wrong,))
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                "INSERT INTO healer.open_issue (component, issue) VALUES (%s, %s)",
+                [(each, wanted[each]) for each in missing],
+            )
+
+
+def _open_in_the_log(connection: Connection, codec: Codec) -> dict[str, str]:
+    claims: dict[str, str] = {}
+    for position, stream, version, topic, body in connection.execute(_OPEN.encode()):
+        event = codec.decode(stream, version, topic, body, place=f"event {position}")
+        if not isinstance(event, IssueDetected):
+            continue
+        holder = claims.setdefault(event.component, stream)
+        if holder != stream:
+            raise StoreError(
+                f"event {position} opens issue {stream} for component {event.component!r}, "
+                f"whose issue {holder} is open"
+            )
+    return claims
+
+
+def _verify(connection: Connection) -> Tail:
+    last = _row(connection, "SELECT coalesce(max(position), 0) FROM healer.event")[0]
+    given, remembered = _row(connection, "SELECT position, hash FROM healer.head")
+    after = max(last - TAIL - 1, 0)
+    links = list(
+        starmap(
+            Link,
+            connection.execute(
+                "SELECT position, stream, version, topic, body, hash FROM healer.event "
+                "WHERE position > %s ORDER BY position",
+                (after,),
+            ),
+        )
+    )
+    start = genesis(log_id(connection))
+    end = links[-1].hash if links else start
+    if after:
+        first, *links = links
+        after, start = first.position, first.hash
+    broken = first_break(links, after=after, previous=start)
+    if broken is None and given > last:
+        broken = f"event {last + 1} is missing"
+    elif broken is None and (given, remembered) != (last, end):
+        broken = f"event {last} is not the one that the head of the log names ({given})"
+    return Tail(last, end, broken)
+
+
+def _row(connection: Connection, query: str) -> tuple[Any, ...]:
+    row = connection.execute(query.encode()).fetchone()
+    if row is None:
+        raise psycopg.DataError("a table of the log lacks its only row")
+    return row

@@ -1,0 +1,47 @@
+"""One node at a time heals a component: a lease on its open issue, with a fencing number.
+
+The number is the position of the fact by which the node took the issue, so it lives in the log and
+only grows. Renewing leaves no trace in the log: the log holds transitions, not heartbeats.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Claim", "Holding", "Lease"]
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """What a node asks for: the open issue of `component` for `ttl` seconds."""
+
+    component: str
+    node: str
+    ttl: float
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a node got. It may act on `component` until `expires`, in seconds by its own monotonic
+    clock, counted from before it asked: the database's clock gives it longer, never shorter."""
+
+    component: str
+    node: str
+    fence: int
+    expires: float
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """An open issue as the database has it.
+
+    `fence` None: nobody claimed it, and any node may append to it. `alive`: the lease has not run
+    out by the database's clock. `ttl` is set while it has still to be written.
+    """
+
+    component: str
+    issue: str
+    node: str | None = None
+    fence: int | None = None
+    alive: bool = False
+    ttl: float | None = None

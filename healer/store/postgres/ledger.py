@@ -1,0 +1,274 @@
+"""The one connection of a node that appends.
+
+Everything here blocks, and belongs to one thread at a time (`healer.store.postgres.writer`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from healer.domain.events import IssueDetected
+from healer.errors import StoreError
+from healer.ports import Recorded
+from healer.store.chain import genesis
+from healer.store.codec import Codec
+from healer.store.postgres import inspection, schema
+from healer.store.postgres.connection import Connection, connect, refusals
+from healer.store.postgres.lease import Holding
+from healer.store.postgres.place import Place
+from healer.store.postgres.plan import Entry, Outcome, Plan
+from healer.store.postgres.reader import select
+
+__all__ = ["Committed", "Ledger", "require_schema"]
+
+_LOCK_HEAD: Final = "SELECT position, hash FROM healer.head FOR UPDATE"
+_VERSIONS: Final = (
+    "SELECT wanted.stream, (SELECT max(version) FROM healer.event WHERE stream = wanted.stream) "
+    "FROM unnest(%s::text[]) AS wanted (stream)"
+)
+_HOLDINGS: Final = (
+    "SELECT component, issue, node, fence, coalesce(expires > clock_timestamp(), false) "
+    "FROM healer.open_issue WHERE component = ANY(%s) OR issue = ANY(%s)"
+)
+_INSERT: Final = (
+    "INSERT INTO healer.event (position, stream, version, topic, time, body, hash) "
+    "SELECT * FROM unnest(%b::bigint[], %b::text[], %b::bigint[], %b::text[], %b::bigint[], "
+    "%b::bytea[], %b::bytea[])"
+)
+_ADVANCE: Final = (
+    "WITH told AS (SELECT pg_notify(%s, %s::bigint::text)) "
+    "UPDATE healer.head SET position = %s, hash = %s FROM told"
+)
+_RELEASE: Final = "DELETE FROM healer.open_issue WHERE component = ANY(%s)"
+_HOLD: Final = (
+    "INSERT INTO healer.open_issue (component, issue, node, fence, expires) "
+    "VALUES (%s, %s, %s, %s, clock_timestamp() + make_interval(secs => %s))"
+)
+_RENEW: Final = (
+    "UPDATE healer.open_issue SET expires = clock_timestamp() + make_interval(secs => %s) "
+    "FROM unnest(%s::text[], %s::bigint[]) AS held (issue, fence) "
+    "WHERE open_issue.issue = held.issue AND open_issue.fence = held.fence "
+    "RETURNING component, open_issue.issue, node, open_issue.fence"
+)
+
+
+class Committed(NamedTuple):
+    """What became of a group: it was written behind position `start`."""
+
+    start: int
+    outcomes: Sequence[Outcome]
+
+
+class _Attempt(NamedTuple):
+    """A commit that was sent and not yet answered."""
+
+    plan: Plan
+    group: Sequence[Entry]
+
+
+def require_schema(connection: Connection, place: Place) -> bool:
+    """Whether there is a log of the schema that this version knows; False when there is none.
+
+    Raises:
+        StoreError: there is anything else.
+    """
+    try:
+        version = schema.stored_version(connection)
+    except StoreError as error:
+        raise StoreError(f"cannot open {place}: {error}") from error
+    if version not in {None, schema.SCHEMA_VERSION}:
+        raise StoreError(
+            f"cannot open {place}: its schema version is {version}; "
+            f"allowed: {schema.SCHEMA_VERSION}"
+        )
+    return version is not None
+
+
+class Ledger:
+    """Appends to the log, and reconnects when it lost the database.
+
+    `head` is the position of the last event that this node knows of. `broken` says in words what is
+    wrong with the log, if anything is; then it can only be read.
+
+    Raises:
+        UnreachableError: there is no connection to be had.
+        StoreError: it is not a log of this schema, and none can be made.
+    """
+
+    def __init__(self, place: Place, codec: Codec, new_log_id: Callable[[], str]) -> None:
+        self._place = place
+        self._codec = codec
+        self._connection: Connection | None = None
+        self._attempt: _Attempt | None = None
+        self._fences: dict[str, int] = {}
+        with refusals(f"open {place}"):
+            connection = connect(place, writing=True)
+        try:
+            with refusals(f"open {place}"):
+                if not require_schema(connection, place):
+                    schema.create(connection, new_log_id)
+                end, settled = inspection.inspect(connection, codec)
+                if not settled:
+                    inspection.repair(connection, codec)
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
+        self._continued = True
+        self.head = end.position
+        self.broken = end.broken
+        self._hash = end.hash
+
+    def append(self, group: Sequence[Entry]) -> Committed:
+        """Append each entry of `group` wholly or not at all, all of them in one durable commit.
+
+        When a commit's answer was lost, give the same group again: it is looked up first, and
+        written only if it is not there.
+
+        Raises:
+            StoreError: the log is broken.
+            psycopg.Error: nobody knows whether it was written.
+        """
+        self._require_whole()
+        connection = self._open()
+        with connection.pipeline(), connection.transaction():
+            head = connection.execute(_LOCK_HEAD)
+            streams = {encoded.stream for entry in group for encoded in entry.events}
+            names = [_sendable(stream) for stream in streams]
+            versions = connection.execute(_VERSIONS, (names,))
+            components = {
+                encoded.event.component
+                for entry in group
+                for encoded in entry.events
+                if isinstance(encoded.event, IssueDetected)
+            } | {entry.lease.component for entry in group if entry.lease is not None}
+            holdings = connection.execute(
+                _HOLDINGS, ([_sendable(component) for component in components], names)
+            )
+            position, hash_ = head.fetchone() or (0, b"")
+            if not self._continued:
+                self._require_continuity(connection)
+            plan = self._committed_already(connection, group)
+            if plan is None:
+                plan = Plan(
+                    position,
+                    hash_,
+                    {stream: version or 0 for stream, version in versions},
+                    [
+                        Holding(component, issue, node, fence, alive)
+                        for component, issue, node, fence, alive in holdings
+                    ],
+                    self._fences,
+                )
+                for entry in group:
+                    plan.add(entry)
+                if plan.rows:
+                    _write(connection, plan)
+                    self._attempt = _Attempt(plan, group)
+        self._attempt = None
+        self.head, self._hash, self._fences = plan.position, plan.hash, plan.fences
+        return Committed(plan.start, plan.outcomes)
+
+    def _committed_already(self, connection: Connection, group: Sequence[Entry]) -> Plan | None:
+        # The lock on the head is ours: whatever the lost connection was doing, it is over.
+        attempt, self._attempt = self._attempt, None
+        if attempt is None or attempt.group is not group:
+            return None
+        # The hash covers every event up to there: it is our commit and nobody else's.
+        plan = attempt.plan
+        return plan if _hash_at(connection, plan.position) == plan.hash else None
+
+    def _require_continuity(self, connection: Connection) -> None:
+        # A database that was restored from yesterday, or failed over to a copy that was behind.
+        start = genesis(schema.log_id(connection))
+        known = _hash_at(connection, self.head) if self.head else start
+        if known is None:
+            self.broken = f"event {self.head} was acknowledged and is missing"
+        elif known != self._hash:
+            self.broken = f"event {self.head} is not the one that was acknowledged"
+        self._require_whole()
+        self._continued = True
+
+    def _require_whole(self) -> None:
+        if self.broken is not None:
+            raise StoreError(
+                f"cannot append to {self._place}: {self.broken}; the log can only be read"
+            )
+
+    def renew(self, ttl: float) -> list[tuple[str, str, int]]:
+        """Prolong all that this node holds to `ttl` seconds from now; what it still holds, as
+        (component, node, fence).
+
+        Raises:
+            psycopg.Error: it could not be done.
+        """
+        if not self._fences:
+            return []
+        issues, fences = list(self._fences), list(self._fences.values())
+        held = self._open().execute(_RENEW, (ttl, issues, fences)).fetchall()
+        self._fences = {issue: fence for _, issue, _, fence in held}
+        return [(component, node, fence) for component, _, node, fence in held]
+
+    def reach(self) -> int:
+        """The position of the log's last event, whoever wrote it.
+
+        Raises:
+            psycopg.Error: the database does not answer.
+        """
+        row = self._open().execute("SELECT position FROM healer.head").fetchone()
+        return int(row[0]) if row else 0
+
+    def between(self, after: int, last: int) -> list[Recorded]:
+        """The facts behind `after`, up to `last`.
+
+        Raises:
+            StoreError: one of them cannot be read.
+            psycopg.Error: the database does not answer.
+        """
+        return select(self._open(), self._codec, after=after, limit=last - after)
+
+    def _open(self) -> Connection:
+        if self._connection is None:
+            self._connection = connect(self._place, writing=True)
+            self._continued = False
+        return self._connection
+
+    def drop(self) -> None:
+        """Let go of a connection that failed; the next use makes a new one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def forget(self) -> None:
+        """Stop asking whether the last attempt was committed: nobody waits for it any more."""
+        self._attempt = None
+
+    close = drop
+
+
+def _write(connection: Connection, plan: Plan) -> None:
+    connection.execute(_INSERT, [list(column) for column in zip(*plan.rows, strict=True)])
+    connection.execute(_ADVANCE, (schema.CHANNEL, plan.position, plan.position, plan.hash))
+    changed = plan.changed
+    if changed:
+        connection.execute(_RELEASE, (changed,))
+    for component in changed:
+        holding = plan.holdings.get(component)
+        if holding is not None:
+            connection.execute(
+                _HOLD, (component, holding.issue, holding.node, holding.fence, holding.ttl)
+            )
+
+
+def _hash_at(connection: Connection, position: int) -> bytes | None:
+    row = connection.execute(
+        "SELECT hash FROM healer.event WHERE position = %s", (position,)
+    ).fetchone()
+    return bytes(row[0]) if row else None
+
+
+def _sendable(text: str) -> str:
+    # No text of the database has a NUL: the plan refuses what has one, and the question must not
+    # fail the others.
+    return text.replace("\0", "\ufffd")

@@ -1,0 +1,267 @@
+"""The log in PostgreSQL: what several nodes share."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from types import TracebackType
+from typing import Final, Self
+
+from healer.domain.events import Event, Fact
+from healer.errors import StoreError
+from healer.ports import Recorded
+from healer.store.codec import Codec
+from healer.store.feed import Feed, Listener
+from healer.store.postgres import inspection
+from healer.store.postgres.connection import Connection
+from healer.store.postgres.lease import Claim, Lease
+from healer.store.postgres.ledger import Ledger, require_schema
+from healer.store.postgres.place import Place, locate
+from healer.store.postgres.plan import Entry
+from healer.store.postgres.reader import Reader
+from healer.store.postgres.watch import watch
+from healer.store.postgres.writer import PATIENCE, Writer
+
+__all__ = ["PostgresLog"]
+
+_BATCH: Final = 500
+
+
+class PostgresLog:
+    """An `EventLog` in the schema `healer` of a database: `PostgresLog.open` for a healer,
+    `open_readonly` for everybody else.
+
+    Opening blocks for as long as connecting takes; everything else is a coroutine that does not
+    block. A log belongs to one event loop. Close it, or use it as an asynchronous context manager.
+
+    An outage of the database needs nobody: appends wait for it (`unavailable` says so meanwhile),
+    followers go on where they were, reads fail with a StoreError until it is over.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        reader: Reader,
+        codec: Codec,
+        *,
+        monotonic: Callable[[], float],
+        broken: str | None = None,
+        writing: Callable[[Feed], Writer] | None = None,
+    ) -> None:
+        """Not for callers: see `open` and `open_readonly`."""
+        self._place = place
+        self._reader = reader
+        self._feed = Feed(self._news, poll=True)
+        self._codec = codec
+        self._monotonic = monotonic
+        self._broken = broken
+        self._writer = writing(self._feed) if writing else None
+        self._watch: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @classmethod
+    def open(
+        cls,
+        url: str,
+        *,
+        new_log_id: Callable[[], str],
+        codec: Codec | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+        patience: float = PATIENCE,
+    ) -> PostgresLog:
+        """Open the log for reading and appending, create it where there is none.
+
+        `new_log_id` names a log that is created: its hash chain begins there. An outage that lasts
+        longer than `patience` seconds fails the appends that wait; `chance` spreads reconnections.
+
+        Raises:
+            StoreError: it cannot be reached or opened, or is not a log that this version knows.
+        """
+        place = locate(url)
+        codec = codec or Codec()
+        ledger = Ledger(place, codec, new_log_id)
+        return cls(
+            place,
+            Reader(place, codec),
+            codec,
+            monotonic=monotonic,
+            writing=lambda feed: Writer(
+                ledger,
+                feed,
+                name=str(place),
+                monotonic=monotonic,
+                chance=chance,
+                patience=patience,
+            ),
+        )
+
+    @classmethod
+    def open_readonly(
+        cls,
+        url: str,
+        *,
+        codec: Codec | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> PostgresLog:
+        """Open the log for reading only; a standby will do.
+
+        Raises:
+            StoreError: it cannot be reached or read, or is not a log that this version knows.
+        """
+        place = locate(url)
+        codec = codec or Codec()
+        reader = Reader(place, codec)
+
+        def inspect(connection: Connection) -> str | None:
+            if not require_schema(connection, place):
+                raise StoreError(f"cannot open {place}: it is empty")
+            end, _ = inspection.inspect(connection, codec)
+            return end.broken
+
+        try:
+            broken = reader.now(inspect)
+        except BaseException:
+            reader.close()
+            raise
+        return cls(place, reader, codec, monotonic=monotonic, broken=broken)
+
+    @property
+    def broken(self) -> str | None:
+        """What is wrong with the log, in words; such a log can only be read. None: nothing."""
+        return self._writer.broken if self._writer else self._broken
+
+    @property
+    def unavailable(self) -> str | None:
+        """Why nothing can be appended now although the log is whole. None: it can."""
+        return self._writer.unavailable if self._writer else None
+
+    async def append(self, events: Sequence[Event]) -> int:
+        """See `healer.ports.EventLog.append`. Cancelling the wait does not take the events back.
+
+        Raises:
+            IssueConflictError: also when another node claimed the issue that the events belong to.
+            StoreError: also after an outage, when it is not known whether they were written.
+        """
+        encode = self._codec.encode
+        return await self._appending().append(Entry([encode(event) for event in events]))
+
+    async def claim(
+        self, component: str, events: Sequence[Event], *, node: str, ttl: float
+    ) -> Claim:
+        """Append `events` and take the component's open issue for `node`, in one commit.
+
+        The first claim can come with IssueDetected itself; a later one needs a fact of the issue,
+        which then says who took it. From here on only this log object, not another of the same node
+        and not one that claimed before, can append to the issue, until it ends or another claim
+        succeeds: by the same node at any time, by another when `ttl` seconds have passed without
+        `renew`. Time is the database's, so that the nodes' clocks need not agree.
+
+        Raises:
+            IssueConflictError: another node holds it, it has no open issue, or a stream has moved.
+            StoreError: as `append`.
+        """
+        asked = self._monotonic()
+        encode = self._codec.encode
+        encoded = [encode(event) for event in events]
+        fence = await self._appending().append(Entry(encoded, Lease(component, node, ttl)))
+        return Claim(component, node, fence, asked + ttl)
+
+    async def renew(self, *, ttl: float) -> list[Claim]:
+        """Prolong every claim of this log object to `ttl` seconds from now, without a trace in the
+        log; gives those that it still holds. What is missing was lost, or its issue has ended.
+
+        Raises:
+            StoreError: the database did not answer within the patience.
+        """
+        asked = self._monotonic()
+        held = await self._appending().run(lambda ledger: ledger.renew(ttl))
+        return [Claim(component, node, fence, asked + ttl) for component, node, fence in held]
+
+    def _appending(self) -> Writer:
+        if self._closed:
+            raise StoreError(f"cannot append to {self._place}: the log is closed")
+        if self._writer is None:
+            raise StoreError(f"cannot append to {self._place}: it is open for reading only")
+        return self._writer
+
+    async def read(self, *, after: int = 0, limit: int = _BATCH) -> list[Recorded]:
+        """See `healer.ports.EventLog.read`."""
+        return await self._reader.read(after, limit)
+
+    async def stream(self, stream_id: str) -> list[Fact]:
+        """See `healer.ports.EventLog.stream`."""
+        return await self._reader.stream(stream_id)
+
+    async def open_issues(self) -> dict[str, str]:
+        """See `healer.ports.EventLog.open_issues`."""
+        return await self._reader.open_issues()
+
+    async def head(self) -> int:
+        """See `healer.ports.EventLog.head`."""
+        return await self._reader.head()
+
+    def follow(self, *, after: int) -> AsyncGenerator[Recorded, None]:
+        """See `healer.ports.EventLog.follow`; of all nodes. Ends when the log is closed, and waits
+        while the database does not answer."""
+        return self._feed.follow(after)
+
+    def listen(self, callback: Listener) -> Callable[[], None]:
+        """See `healer.ports.EventLog.listen`; of all nodes, in the order of the log.
+
+        Raises:
+            StoreError: the log is open for reading only: follow it.
+        """
+        if self._writer is None:
+            raise StoreError(
+                f"cannot listen to {self._place}: it is open for reading only; follow it"
+            )
+        if not self._feed.heard:
+            self._writer.look(skip=True)
+        stop = self._feed.listen(callback)
+        self._start_watching()
+        return stop
+
+    async def _news(self, after: int) -> list[Recorded]:
+        self._start_watching()
+        return await self._reader.news(after, _BATCH)
+
+    def _start_watching(self) -> None:
+        if self._watch is None and not self._closed:
+            self._watch = asyncio.create_task(
+                watch(self._place, self._grown), name=f"watch {self._place}"
+            )
+
+    def _grown(self) -> None:
+        if self._writer is None:
+            self._feed.publish(())
+        else:
+            self._writer.look()
+
+    async def close(self) -> None:
+        """Commit what waits, and disconnect; harmless when done twice."""
+        if self._closed:
+            return
+        self._closed = True
+        self._feed.close()
+        self._reader.refuse()
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+        if self._writer is None:
+            await asyncio.to_thread(self._reader.close)
+        else:
+            await self._writer.close(self._reader.close)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()

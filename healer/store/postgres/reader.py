@@ -1,0 +1,152 @@
+"""Reading the log, beside the connection that appends."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeVar
+
+import psycopg
+
+from healer.domain.events import Fact
+from healer.errors import StoreError
+from healer.ports import Recorded
+from healer.store.codec import Codec
+from healer.store.postgres import inspection
+from healer.store.postgres.connection import Connection, UnreachableError, connect, refusals
+from healer.store.postgres.place import Place
+
+__all__ = ["Reader", "select"]
+
+_T = TypeVar("_T")
+_THREADS: Final = 2
+
+
+def select(connection: Connection, codec: Codec, *, after: int, limit: int) -> list[Recorded]:
+    """At most `limit` facts behind `after`, in log order.
+
+    Raises:
+        StoreError: one of them cannot be decoded.
+        psycopg.Error: the database does not answer.
+    """
+    rows = connection.execute(
+        "SELECT position, stream, version, topic, body FROM healer.event "
+        "WHERE position > %s ORDER BY position LIMIT %s",
+        (after, limit),
+        binary=True,
+    )
+    decode = codec.decode
+    return [
+        Recorded(position, decode(stream, version, topic, body, place=f"event {position}"))
+        for position, stream, version, topic, body in rows
+    ]
+
+
+class Reader:
+    """Read-only connections, one for each thread of a small pool of their own."""
+
+    def __init__(self, place: Place, codec: Codec) -> None:
+        self._place = place
+        self._codec = codec
+        self._local = threading.local()
+        self._connections: list[Connection] = []
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="healer-log-reader")
+        self._closed = False
+
+    async def read(self, after: int, limit: int) -> list[Recorded]:
+        """At most `limit` facts behind `after`, in log order."""
+        return await self._run(
+            lambda connection: select(connection, self._codec, after=after, limit=limit)
+        )
+
+    async def news(self, after: int, limit: int) -> list[Recorded]:
+        """As `read`; nothing while the database does not answer, because it will later."""
+        try:
+            return await self.read(after, limit)
+        except UnreachableError:
+            return []
+
+    async def stream(self, stream_id: str) -> list[Fact]:
+        """All facts of one stream, in order."""
+
+        def select(connection: Connection) -> list[Fact]:
+            rows = connection.execute(
+                "SELECT position, version, topic, body FROM healer.event WHERE stream = %s "
+                "ORDER BY version",
+                (stream_id,),
+                binary=True,
+            )
+            decode = self._codec.decode
+            return [
+                decode(stream_id, version, topic, body, place=f"event {position}")
+                for position, version, topic, body in rows
+            ]
+
+        return [] if "\0" in stream_id else await self._run(select)
+
+    async def open_issues(self) -> dict[str, str]:
+        """Component → its open issue."""
+        return await self._run(inspection.open_issues)
+
+    async def head(self) -> int:
+        """The position of the last fact; 0 in an empty log."""
+
+        def last(connection: Connection) -> int:
+            query = "SELECT coalesce(max(position), 0) FROM healer.event"
+            row = connection.execute(query).fetchone()
+            return int(row[0]) if row else 0
+
+        return await self._run(last)
+
+    def now(self, query: Callable[[Connection], _T]) -> _T:
+        """Run `query` in the pool and wait for it, blocking: for the opening only."""
+        return self._pool.submit(self._ask, query).result()
+
+    async def _run(self, query: Callable[[Connection], _T]) -> _T:
+        if self._closed:
+            raise StoreError(f"cannot read {self._place}: the log is closed")
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._ask, query)
+
+    def _ask(self, query: Callable[[Connection], _T]) -> _T:
+        with refusals(f"read {self._place}"):
+            connection, fresh = self._connection()
+            try:
+                return query(connection)
+            except psycopg.Error:
+                if not connection.broken:
+                    raise
+                self._drop(connection)
+                if fresh:
+                    raise
+            # It was lost while nobody used it: only a new one can tell how the database is.
+            connection, _ = self._connection()
+            return query(connection)
+
+    def _connection(self) -> tuple[Connection, bool]:
+        connection: Connection | None = getattr(self._local, "connection", None)
+        if connection is not None and not connection.broken:
+            return connection, False
+        if connection is not None:
+            self._drop(connection)
+        connection = connect(self._place, writing=False)
+        self._local.connection = connection
+        self._connections.append(connection)
+        return connection, True
+
+    def _drop(self, connection: Connection) -> None:
+        self._local.connection = None
+        self._connections.remove(connection)
+        connection.close()
+
+    def refuse(self) -> None:
+        """Take no more reads; those that run go on."""
+        self._closed = True
+
+    def close(self) -> None:
+        """Wait for the reads that run, then close the connections; blocking."""
+        self._closed = True
+        self._pool.shutdown(wait=True)
+        while self._connections:
+            self._connections.pop().close()

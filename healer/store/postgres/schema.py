@@ -1,0 +1,140 @@
+"""The tables of a log in PostgreSQL, in a schema of their own, and who may do what with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from psycopg import sql
+
+from healer.errors import StoreError
+from healer.store.chain import genesis
+from healer.store.postgres.connection import Connection
+from healer.store.schema import LIFE_TOPICS
+
+__all__ = ["CHANNEL", "SCHEMA_VERSION", "create", "grants", "log_id", "stored_version"]
+
+SCHEMA_VERSION: Final = 1
+CHANNEL: Final = "healer_log"
+"""Where each commit is announced by NOTIFY; the payload is the position of its last event."""
+
+# Two nodes that find an empty database must not both make the log: any number will do, as long as
+# every version of the healer takes the same.
+_CREATION_LOCK: Final = 0x4EA1E2106
+_TABLE_NAMES: Final = {"meta", "head", "event", "open_issue"}
+
+# `head` is the row that every append locks: it puts the nodes' commits in one order, which is the
+# order of positions and of the chain. It also remembers the highest position ever given.
+# The collation "C" is the order of code points, the same on every machine.
+# The triggers guard against accidents, also of the owner; who may drop them can do anything.
+# `created` is a label by the database's own clock; nothing is computed from it.
+_TABLES: Final = f"""
+CREATE TABLE healer.meta (
+    single boolean PRIMARY KEY DEFAULT true CHECK (single),
+    schema_version integer NOT NULL,
+    log_id text NOT NULL,
+    created timestamptz NOT NULL DEFAULT now()
+);
+CREATE TABLE healer.head (
+    single boolean PRIMARY KEY DEFAULT true CHECK (single),
+    position bigint NOT NULL,
+    hash bytea NOT NULL
+);
+CREATE TABLE healer.event (
+    position bigint PRIMARY KEY,
+    stream text COLLATE "C" NOT NULL,
+    version bigint NOT NULL,
+    topic text COLLATE "C" NOT NULL,
+    time bigint NOT NULL,
+    body bytea NOT NULL,
+    hash bytea NOT NULL,
+    UNIQUE (stream, version)
+);
+CREATE INDEX event_life ON healer.event (topic, stream) WHERE topic IN ({LIFE_TOPICS});
+CREATE TABLE healer.open_issue (
+    component text COLLATE "C" PRIMARY KEY,
+    issue text COLLATE "C" NOT NULL UNIQUE,
+    node text,
+    fence bigint,
+    expires timestamptz
+);
+CREATE FUNCTION healer.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN RAISE EXCEPTION 'cannot % an event: the log is immutable', lower(TG_OP); END $$;
+CREATE TRIGGER event_is_never_changed BEFORE UPDATE OR DELETE OR TRUNCATE ON healer.event
+    FOR EACH STATEMENT EXECUTE FUNCTION healer.refuse();
+REVOKE UPDATE, DELETE, TRUNCATE ON healer.event FROM CURRENT_USER, PUBLIC
+"""
+
+_GRANTS: Final = """
+GRANT USAGE ON SCHEMA healer TO {role};
+GRANT SELECT ON healer.meta TO {role};
+GRANT SELECT, UPDATE ON healer.head TO {role};
+GRANT SELECT, INSERT ON healer.event TO {role};
+GRANT SELECT, INSERT, UPDATE, DELETE ON healer.open_issue TO {role}
+"""
+
+
+def create(connection: Connection, new_log_id: Callable[[], str]) -> None:
+    """Make an empty schema a log, all at once or not at all; the log is named by `new_log_id`.
+
+    Harmless when another node was faster.
+
+    Raises:
+        StoreError: the schema belongs to another program.
+        psycopg.Error: the role may not create it.
+    """
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_CREATION_LOCK,))
+        if stored_version(connection) is not None:
+            return
+        # IF NOT EXISTS would ask for the right to create even where there is nothing to create.
+        if _one(connection, "SELECT to_regnamespace('healer') IS NULL"):
+            connection.execute("CREATE SCHEMA healer")
+        connection.execute(_TABLES)
+        name = new_log_id()
+        connection.execute(
+            "INSERT INTO healer.meta (schema_version, log_id) VALUES (%s, %s)",
+            (SCHEMA_VERSION, name),
+        )
+        connection.execute(
+            "INSERT INTO healer.head (position, hash) VALUES (0, %s)", (genesis(name),)
+        )
+
+
+def stored_version(connection: Connection) -> int | None:
+    """The schema version of the log; None when there is none.
+
+    Raises:
+        StoreError: the schema belongs to another program.
+    """
+    tables = {
+        name
+        for (name,) in connection.execute(
+            "SELECT relname::text FROM pg_class WHERE relkind = 'r' "
+            "AND relnamespace = to_regnamespace('healer')"
+        )
+    }
+    if not tables:
+        return None
+    if not tables >= _TABLE_NAMES:
+        raise StoreError("its schema healer belongs to another program")
+    version = _one(connection, "SELECT max(schema_version) FROM healer.meta")
+    if not isinstance(version, int):
+        raise StoreError("its table healer.meta is empty")
+    return version
+
+
+def log_id(connection: Connection) -> str:
+    """The name that the log was given when it was created."""
+    return str(_one(connection, "SELECT log_id FROM healer.meta"))
+
+
+def grants(role: str) -> str:
+    """SQL by which the owner of the log lets `role` append to it and no more: a healer that runs
+    under a role that owns nothing cannot change what was recorded, whatever becomes of it."""
+    return sql.SQL(_GRANTS.strip()).format(role=sql.Identifier(role)).as_string()
+
+
+def _one(connection: Connection, query: str) -> object:
+    row = connection.execute(query.encode()).fetchone()
+    return row[0] if row else None

@@ -1,0 +1,41 @@
+"""A PostgreSQL for the tests that want one: started at the first, stopped after the last."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.store.cluster import Cluster, find_programs
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def cluster(free_ports: Callable[[int], list[int]]) -> Iterator[Cluster]:
+    """A running server; whoever stops it starts it again."""
+    missing = "psycopg is not installed (the extra postgres)"
+    pytest.importorskip("psycopg", reason=missing, exc_type=ImportError)
+    programs = find_programs()
+    if programs is None:
+        pytest.skip("initdb is neither in PATH nor below /usr/lib/postgresql")
+    cluster = Cluster(programs, free_ports(1)[0])
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.remove()
+
+
+@pytest.fixture
+def database(cluster: Cluster) -> Iterator[str]:
+    """The URL of an empty database, for this test alone."""
+    import psycopg
+
+    name = f"log_{next(_numbers)}"
+    with psycopg.connect(cluster.url("postgres"), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+    yield cluster.url(name)
+    with psycopg.connect(cluster.url("postgres"), autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())

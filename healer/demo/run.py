@@ -7,6 +7,7 @@ a scratch directory, and nothing that was started is left behind.
 from __future__ import annotations
 
 import asyncio
+import io
 import shutil
 import signal
 import sys
@@ -26,7 +27,7 @@ from healer.bootstrap import Healer, build
 from healer.config import load
 from healer.demo.fault import CRASH_LOOP, FAULTS, Fault, Scene
 from healer.demo.observation import Observation
-from healer.demo.show import Show
+from healer.demo.show import Show, save_picture
 from healer.demo.stack import Member, write_config
 from healer.domain.events import ProcessAdopted
 from healer.domain.health import Health
@@ -56,14 +57,22 @@ _FAULT_WITHIN: Final = 25.0
 _LOOK_EACH: Final = 0.01
 
 
-def demo(*, json_output: bool, store: str | None = None, keep: bool = False) -> int:
+def demo(
+    *,
+    json_output: bool,
+    store: str | None = None,
+    keep: bool = False,
+    picture: Path | None = None,
+) -> int:
     """Run the demo; 0 when every fault ended as it should, else 1.
 
     With `json_output` one object is printed and nothing else. `store` is where the log goes (a
     store URL); without it the log lies in the scratch directory, which `keep` leaves behind.
+    `picture` is an SVG file that what was shown is drawn into.
     """
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
-    show = Show(None if json_output else _console())
+    drawn = Console(width=_PIPE_WIDTH, record=True, file=io.StringIO())
+    show = Show(None if json_output else _console(), drawn)
     directory = Path(tempfile.mkdtemp(prefix="healer-demo-"))
     try:
         report, ended_well = asyncio.run(_run(directory, store, show))
@@ -72,6 +81,8 @@ def demo(*, json_output: bool, store: str | None = None, keep: bool = False) -> 
             show.say(f"the scratch directory is kept: {directory}")
         else:
             shutil.rmtree(directory, ignore_errors=True)
+    if picture is not None:
+        save_picture(drawn, picture)
     if json_output:
         sys.stdout.write(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode() + "\n")
     return 0 if ended_well else 1

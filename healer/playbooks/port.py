@@ -102,7 +102,7 @@ class AnnouncePort:
 
     async def plan(self, instance: Instance, issue: NetworkIssue) -> Plan | Skip:
         if instance.announcer is None:
-            return Skip("the component has no announce program; Guardian is told")
+            return Skip("the component has no announce program")
         return Plan(
             does=f"run {instance.announcer.describe(instance.port)}",
             port=instance.port,

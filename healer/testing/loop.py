@@ -15,12 +15,18 @@ _PATIENCE: Final = 5.0
 """Real seconds to wait for a thread or a socket when no timer is left."""
 
 
+_TURN: Final = 1e-6
+"""Virtual seconds that a turn of the loop takes: without them, who asks again and again until a
+deadline that is a rounding error away would ask for ever."""
+
+
 class _Selector(selectors.DefaultSelector):
     """Asks at once, and lets the time that it was to wait pass."""
 
     now = 0.0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self.now += _TURN
         ready = super().select(0)
         if ready:
             return ready

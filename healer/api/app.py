@@ -55,7 +55,7 @@ def create_app(
     """The application of `healer`; does no input or output, starts and stops nothing.
 
     `token` is what acting needs. `listen` is where it is served, by default where the configuration
-    says. Long answers end when `stopping` is set.
+    says. Streams end when `stopping` is set.
     """
     app = FastAPI(
         title="Network healer",
@@ -69,7 +69,7 @@ def create_app(
     )
     stopping = stopping or asyncio.Event()
     _answer_errors(app)
-    _add_actions(app, healer, stopping)
+    _add_actions(app, healer)
     _add_views(app, healer)
     _add_log(app, healer, stopping)
     _add_health(app, healer)
@@ -86,7 +86,7 @@ def _version() -> str:
         return "0+unknown"
 
 
-def _add_actions(app: FastAPI, healer: Healer, stopping: asyncio.Event) -> None:
+def _add_actions(app: FastAPI, healer: Healer) -> None:
     engine = healer.engine
 
     @app.post(f"{PREFIX}/heal")
@@ -94,7 +94,7 @@ def _add_actions(app: FastAPI, healer: Healer, stopping: asyncio.Event) -> None:
         """Heal one component."""
         if wish.dry_run:
             return Json(await dry_run(engine, wish))
-        issue_id, ended = await heal(engine, wish, stopping=stopping)
+        issue_id, ended = await heal(engine, wish)
         if ended is not None:
             return Json(ended)
         return Json(
@@ -106,7 +106,7 @@ def _add_actions(app: FastAPI, healer: Healer, stopping: asyncio.Event) -> None:
     @app.post(f"{PREFIX}/auto-heal")
     async def auto_heal(nothing: Nothing | None = None) -> Response:
         """Heal every component that fails."""
-        return Json(await heal_failing(engine, stopping=stopping))
+        return Json(await heal_failing(engine))
 
     @app.post(f"{PREFIX}/initialize")
     async def initialize(nothing: Nothing | None = None) -> Response:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, Final, TypeVar
+from typing import Final
 
 import structlog
 
@@ -16,7 +15,6 @@ from healer.errors import (
     HealInProgressError,
     HealWithheldError,
     IllegalCommandError,
-    StoreError,
 )
 from projections.projection import Json
 
@@ -26,7 +24,6 @@ ACTOR: Final = "api:local"
 """Who acts: the holder of the one token of this machine."""
 
 _log = structlog.get_logger("healer.api")
-_T = TypeVar("_T")
 
 
 async def dry_run(engine: Engine, wish: HealWish) -> dict[str, Json]:
@@ -41,16 +38,15 @@ async def dry_run(engine: Engine, wish: HealWish) -> dict[str, Json]:
     return answer.planned(wish.component_name, issue_type, steps)
 
 
-async def heal(
-    engine: Engine, wish: HealWish, *, stopping: asyncio.Event
-) -> tuple[str, dict[str, Json] | None]:
+async def heal(engine: Engine, wish: HealWish) -> tuple[str, dict[str, Json] | None]:
     """Heal; the issue's id, and how it ended (None when the client does not wait for that).
 
     Raises:
         UnknownNameError: there is no such component or playbook.
         HealInProgressError: a playbook is acting on the component.
-        HealWithheldError: everything is paused.
-        IllegalCommandError: components are not watched, or the healer is stopping.
+        HealWithheldError: everything is paused, the healer is stopping, or nothing is wrong and
+            nothing was named.
+        IllegalCommandError: components are not watched.
     """
     name = wish.component_name
     engine.status(name)
@@ -61,24 +57,25 @@ async def heal(
         playbooks=wish.playbooks,
         skip=wish.skip,
     )
-    issue_id = await _opened(engine, name, request, stopping)
+    _check_watching(engine)
+    issue_id = await engine.heal(name, request)
     _log.info("heal_requested", component=name, issue=issue_id, actor=ACTOR, reason=wish.reason)
     if not wish.wait:
         return issue_id, None
     return issue_id, answer.healed(await engine.outcome(name, issue_id))
 
 
-async def heal_failing(engine: Engine, *, stopping: asyncio.Event) -> dict[str, Json]:
+async def heal_failing(engine: Engine) -> dict[str, Json]:
     """Heal all components that fail and that nothing is acting on, at once; how each ended.
 
     `success` is false only when there were some and none of them was healed.
 
     Raises:
-        IllegalCommandError: components are not watched, or the healer is stopping.
+        IllegalCommandError: components are not watched.
     """
     _check_watching(engine)
     names = engine.failing()
-    results = await asyncio.gather(*(_heal_one(engine, name, stopping) for name in names))
+    results = await asyncio.gather(*(_heal_one(engine, name) for name in names))
     healed = sum(result["success"] is True for result in results)
     return {
         "success": healed > 0 or not results,
@@ -89,11 +86,11 @@ async def heal_failing(engine: Engine, *, stopping: asyncio.Event) -> dict[str, 
     }
 
 
-async def _heal_one(engine: Engine, name: str, stopping: asyncio.Event) -> dict[str, Json]:
+async def _heal_one(engine: Engine, name: str) -> dict[str, Json]:
     """How the heal of `name` ended; an error is a result as well, since the others go on."""
     try:
         try:
-            issue_id = await _opened(engine, name, HealRequest(actor=ACTOR), stopping)
+            issue_id = await engine.heal(name, HealRequest(actor=ACTOR))
         except HealInProgressError as error:
             issue_id = error.issue_id  # the watchdog was quicker; its heal is as good
         return answer.healed(await engine.outcome(name, issue_id))
@@ -114,24 +111,3 @@ def _check_watching(engine: Engine) -> None:
         raise IllegalCommandError(
             "heal", "components are not watched; POST /network-healer/initialize first"
         )
-
-
-async def _opened(engine: Engine, name: str, request: HealRequest, stopping: asyncio.Event) -> str:
-    _check_watching(engine)
-    opened = await _unless(stopping, engine.heal(name, request))
-    if opened is None:
-        raise StoreError(f"cannot heal {name!r}: the healer is stopping")
-    return opened
-
-
-async def _unless(stopping: asyncio.Event, work: Coroutine[Any, Any, _T]) -> _T | None:
-    """The result of `work`; None when the healer is to stop first."""
-    task = asyncio.create_task(work)
-    stop = asyncio.create_task(stopping.wait())
-    try:
-        await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)
-        return task.result() if task.done() else None
-    finally:
-        for waiting in (task, stop):
-            waiting.cancel()
-        await asyncio.gather(task, stop, return_exceptions=True)

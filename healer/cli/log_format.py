@@ -33,6 +33,7 @@ class _Output(logging.Handler):
         self._stream = stream
         self._lines: queue.Queue[str | None] = queue.Queue(_KEPT)
         self._dropped = 0
+        self._ending = False
         self._thread = threading.Thread(target=self._write, name="healer-log-lines", daemon=True)
         self._thread.start()
 
@@ -47,6 +48,7 @@ class _Output(logging.Handler):
             self._dropped += 1
 
     def close(self) -> None:
+        self._ending = True
         with suppress(queue.Full):
             self._lines.put(None, timeout=_FLUSH_WITHIN)
         self._thread.join(_FLUSH_WITHIN)
@@ -54,10 +56,12 @@ class _Output(logging.Handler):
 
     def _write(self) -> None:
         while (line := self._lines.get()) is not None:
-            # The reader has gone, and there is nobody left to tell.
+            # When the reader has gone there is nobody left to tell.
             with suppress(OSError, ValueError):
                 self._stream.write(f"{line}\n")
                 self._stream.flush()
+            if self._ending and self._lines.empty():
+                return
 
 
 @contextmanager

@@ -36,6 +36,7 @@ from healer.engine.fleet import FleetBook
 from healer.engine.journal import Journal
 from healer.errors import HostError
 from healer.playbooks import ACTIONS, Action, Instance, Plan, Skip, StepFailedError, probe_until
+from healer.playbooks.action import Verdict
 from healer.ports import Clock
 from healer.watchdog.watch import Watch
 
@@ -199,9 +200,18 @@ class Heal:
 
     def _start_checks(self, names: Sequence[str]) -> None:
         for name in names:
-            self._late[name] = asyncio.create_task(
-                self._instance.host.check(name, self._instance.spec, self._instance.port)
-            )
+            self._late[name] = asyncio.create_task(self._check(name))
+
+    async def _check(self, name: str) -> Check:
+        """Make one check. A defect in it is a reading that says nothing, not the end of a heal."""
+        begun = self._clock.monotonic()
+        try:
+            return await self._instance.host.check(name, self._instance.spec, self._instance.port)
+        except Exception as error:
+            _log.exception("check_defect", issue=self.issue.id, check=name)
+            elapsed = self._clock.monotonic() - begun
+            why: dict[str, Any] = {"why": type(error).__name__}
+            return Check(name=name, status=CheckStatus.UNKNOWN, facts=why, elapsed=elapsed)
 
     def _start_deferred_checks(self) -> None:
         """Slow checks that could not have changed the decision run once the component is starting:
@@ -348,7 +358,13 @@ class Heal:
 
     async def _run_step(self, move: decision.RunStep) -> None:
         action = ACTIONS[move.step.action]
-        plan = await self._plan(action)
+        try:
+            plan = await self._plan(action)
+        except StepFailedError as error:
+            # An intent that could not be stated is never carried out.
+            self.issue.start_step(stamp=self._stamp())
+            self.issue.fail_step(error.result, elapsed=0.0, stamp=self._stamp())
+            return
         if isinstance(plan, Skip):
             self.issue.skip_step(plan.reason, stamp=self._stamp())
             return
@@ -375,15 +391,16 @@ class Heal:
             await self._save()
 
     async def _plan(self, action: Action) -> Plan | Skip:
-        """What the action would do; a plan without targets when even that cannot be said."""
-        try:
-            return await action.plan(self._instance, self.issue)
-        except (HostError, StepFailedError) as error:
-            return Plan(does=f"cannot plan {action.name}: {error}")
+        """What the action would do; StepFailedError when that cannot be said."""
+        return await self._guarded(action, action.plan(self._instance, self.issue))
 
     async def _perform(self, action: Action, plan: Plan) -> StepResult:
+        return await self._guarded(action, action.perform(self._instance, self.issue, plan))
+
+    async def _guarded(self, action: Action, work: Coroutine[Any, Any, _T]) -> _T:
+        """The result of `work`; whatever it raises is a StepFailedError."""
         try:
-            return await action.perform(self._instance, self.issue, plan)
+            return await work
         except StepFailedError:
             raise
         except HostError as error:
@@ -417,11 +434,18 @@ class Heal:
             unknown = StepResult(error="unknown_action")
             self.issue.settle_step(Settlement.UNKNOWABLE, unknown, stamp=stamp)
         else:
-            settlement, result = await action.settle(self._instance, self.issue, intent)
+            settlement, result = await self._look_back(action, intent)
             self.issue.settle_step(settlement, result, stamp=stamp)
             if settlement is Settlement.OBSERVED:
                 self._take_over(intent.action, result)
         await self._save()
+
+    async def _look_back(self, action: Action, intent: StepStarted) -> Verdict:
+        """What the world says of an intent; unknowable when it cannot be looked at."""
+        try:
+            return await self._guarded(action, action.settle(self._instance, self.issue, intent))
+        except StepFailedError as error:
+            return Settlement.UNKNOWABLE, error.result
 
     # Verification and the end
 

@@ -88,9 +88,7 @@ ROUTES = {
     "connection_timeout": Fault(
         IssueType.CONNECTION_TIMEOUT, _hangs, ("clear_port", "restart_component"), 1
     ),
-    "connection_refused": Fault(
-        IssueType.CONNECTION_REFUSED, _sickens, ("restart_component",), 1
-    ),
+    "connection_refused": Fault(IssueType.CONNECTION_REFUSED, _sickens, ("restart_component",), 1),
     "port_conflict": Fault(
         IssueType.PORT_CONFLICT,
         _is_robbed,

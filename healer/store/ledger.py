@@ -8,15 +8,20 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Final
 
+from healer.domain.events import IssueFailed, IssueVerified
 from healer.errors import IssueConflictError, StoreError
 from healer.ports import Recorded
 from healer.store import chain, claim, schema, tail
 from healer.store.codec import Codec, Encoded
 from healer.store.connection import check_file, connect, create_file, refusals
+from healer.store.notary import Notary, Sealing
 from healer.store.reader import select
 
 __all__ = ["Ledger", "require_schema"]
+
+_ENDS: Final = (IssueVerified, IssueFailed)
 
 
 def require_schema(connection: sqlite3.Connection, file: Path) -> bool:
@@ -43,16 +48,24 @@ class Ledger:
     anything is; then it can only be read, because nobody knows what an append would build on.
 
     Without `new_log_id` the file must be there already: a log that vanished is not made anew.
+    With `sealing`, checkpoints are signed: whoever uses the ledger calls `seal` after its appends.
 
     Raises:
         StoreError: the file cannot be opened, or is not a log of this schema.
     """
 
     def __init__(
-        self, file: Path, codec: Codec, new_log_id: Callable[[], str] | None = None
+        self,
+        file: Path,
+        codec: Codec,
+        new_log_id: Callable[[], str] | None = None,
+        *,
+        sealing: Sealing | None = None,
     ) -> None:
         self._file = file
         self._codec = codec
+        self._sealing = sealing
+        self._notary: Notary | None = None
         if new_log_id is not None:
             create_file(file)
         check_file(file, writing=True)
@@ -62,12 +75,13 @@ class Ledger:
             with refusals(f"open {file}"):
                 self._prepare(new_log_id)
                 end = self._inspect()
+                self.head = end.position
+                self.broken = end.broken
+                self._hash = end.hash
+                self._call_notary()
         except StoreError:
             self._connection.close()
             raise
-        self.head = end.position
-        self.broken = end.broken
-        self._hash = end.hash
 
     def _prepare(self, new_log_id: Callable[[], str] | None) -> None:
         if require_schema(self._connection, self._file):
@@ -82,8 +96,73 @@ class Ledger:
         if end.broken is None:
             problem = claim.rebuild(self._connection, self._codec)
             end = tail.Tail(end.position, end.hash, problem)
+        if end.broken is None and self._sealing is not None:
+            schema.add_checkpoints(self._connection)
         self._connection.execute("ROLLBACK" if end.broken else "COMMIT")
         return end
+
+    def _call_notary(self) -> None:
+        # What is broken is never signed.
+        if self._sealing is None or self.broken is not None:
+            return
+        newest = self._connection.execute(
+            "SELECT note FROM checkpoint ORDER BY number DESC LIMIT 1"
+        ).fetchone()
+        name = schema.log_id(self._connection)
+        self._notary = Notary(self._sealing, name, newest[0] if newest else None)
+        self.seal()
+
+    @property
+    def unwitnessed(self) -> str | None:
+        """Why the witness has not heard of the newest checkpoint; None when it has."""
+        return self._notary.unwitnessed if self._notary else None
+
+    def until_seal(self) -> float | None:
+        """In how many seconds `seal` has something to do; None before the next append."""
+        return self._notary.wait(self.head) if self._notary else None
+
+    def seal(self, *, closing: bool = False) -> None:
+        """Sign a checkpoint when one is due, or when `closing` with events that none covers; tell
+        the witness what it has not heard.
+
+        Raises:
+            sqlite3.Error: it could not be made durable; this ledger must not be used again.
+            StoreError: a change of keys could not be finished; the next opening does it.
+        """
+        if self._notary is None:
+            return
+        wait = self._notary.wait(self.head)
+        if wait == 0.0 or (closing and self.head > self._notary.size):
+            self._keep(self._notary, self._notary.sign(self.head, self._hash, self._now()))
+        elif wait is not None:
+            self._notary.offer()
+
+    def change_key(self) -> bytes:
+        """Sign a last checkpoint with the key in use and go on with a new one; its public half.
+
+        Raises:
+            StoreError: the log is not signed, or the new key cannot be kept.
+            sqlite3.Error: it could not be made durable; this ledger must not be used again.
+        """
+        notary = self._notary
+        if notary is None:
+            raise StoreError(
+                f"cannot change the key of {self._file}: {self.broken or 'it is not signed'}"
+            )
+        self._keep(notary, notary.hand_over(self.head, self._hash, self._now()))
+        return notary.key
+
+    def _keep(self, notary: Notary, note: str) -> None:
+        execute = self._connection.execute
+        execute("BEGIN IMMEDIATE")
+        execute("INSERT INTO checkpoint (size, note) VALUES (?, ?)", (self.head, note))
+        execute("COMMIT")
+        notary.stored(note)
+
+    def _now(self) -> str:
+        # A label by the database's own clock; nothing is computed from it.
+        (now,) = self._connection.execute("SELECT strftime('%Y-%m-%dT%H:%M:%fZ', 'now')").fetchone()
+        return str(now)
 
     def append(self, group: Sequence[Sequence[Encoded]]) -> list[int | IssueConflictError]:
         """Append each entry of `group` wholly or not at all, all of them in one durable commit.
@@ -101,6 +180,7 @@ class Ledger:
         execute = self._connection.execute
         outcomes: list[int | IssueConflictError] = []
         head, previous = self.head, self._hash
+        ended = False
         execute("BEGIN IMMEDIATE")
         for entry in group:
             execute("SAVEPOINT entry")
@@ -111,9 +191,12 @@ class Ledger:
                 outcomes.append(error)
             else:
                 head, previous = reached
+                ended = ended or any(isinstance(encoded.event, _ENDS) for encoded in entry)
                 outcomes.append(head)
             execute("RELEASE entry")
         execute("COMMIT")
+        if self._notary is not None and head > self.head:
+            self._notary.noted(ended=ended)
         self.head, self._hash = head, previous
         return outcomes
 

@@ -9,7 +9,15 @@ from typing import Final
 from healer.domain.events import IssueDetected, IssueFailed, IssueVerified
 from healer.errors import StoreError
 
-__all__ = ["LIFE_TOPICS", "SCHEMA_VERSION", "create", "log_id", "stored_version"]
+__all__ = [
+    "LIFE_TOPICS",
+    "SCHEMA_VERSION",
+    "add_checkpoints",
+    "create",
+    "has_checkpoints",
+    "log_id",
+    "stored_version",
+]
 
 SCHEMA_VERSION: Final = 1
 
@@ -45,6 +53,19 @@ CREATE TRIGGER event_is_never_deleted BEFORE DELETE ON event
 BEGIN SELECT RAISE(ABORT, 'cannot delete an event: the log is immutable'); END;
 """
 
+# Apart from the others: a log that was written before there were checkpoints gets it later.
+_CHECKPOINTS: Final = """
+CREATE TABLE checkpoint (
+    number INTEGER PRIMARY KEY,
+    size INTEGER NOT NULL,
+    note TEXT NOT NULL
+) STRICT;
+CREATE TRIGGER checkpoint_is_never_updated BEFORE UPDATE ON checkpoint
+BEGIN SELECT RAISE(ABORT, 'cannot update a checkpoint: the log is immutable'); END;
+CREATE TRIGGER checkpoint_is_never_deleted BEFORE DELETE ON checkpoint
+BEGIN SELECT RAISE(ABORT, 'cannot delete a checkpoint: the log is immutable'); END;
+"""
+
 
 def create(connection: sqlite3.Connection, new_log_id: Callable[[], str]) -> None:
     """Make an empty database a log, all at once or not at all; the log is named by `new_log_id`."""
@@ -55,6 +76,22 @@ def create(connection: sqlite3.Connection, new_log_id: Callable[[], str]) -> Non
         "INSERT INTO meta (schema_version, log_id) VALUES (?, ?)", (SCHEMA_VERSION, new_log_id())
     )
     connection.execute("COMMIT")
+
+
+def has_checkpoints(connection: sqlite3.Connection) -> bool:
+    """Whether the file has a place for checkpoints."""
+    return bool(
+        connection.execute(
+            "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'checkpoint'"
+        ).fetchone()[0]
+    )
+
+
+def add_checkpoints(connection: sqlite3.Connection) -> None:
+    """Give the file a place for checkpoints, in the caller's transaction; harmless when it has."""
+    if not has_checkpoints(connection):
+        for statement in _statements(_CHECKPOINTS):
+            connection.execute(statement)
 
 
 def _statements(script: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -13,17 +14,21 @@ from healer.domain.events import Event, Fact
 from healer.errors import StoreError
 from healer.ports import Recorded
 from healer.store import tail
+from healer.store.checkpoint import Cadence
 from healer.store.codec import Codec
 from healer.store.connection import check_directory, check_file
 from healer.store.feed import Feed, Listener
 from healer.store.ledger import Ledger, require_schema
 from healer.store.lock import Lock
+from healer.store.notary import Sealing
 from healer.store.reader import Reader
+from healer.store.witness import FileWitness, Witness
 from healer.store.writer import Writer
 
 __all__ = ["SqliteLog"]
 
 _BATCH: Final = 500
+_CADENCE: Final = Cadence()
 
 
 class SqliteLog:
@@ -54,24 +59,39 @@ class SqliteLog:
 
     @classmethod
     def open(
-        cls, path: Path, *, new_log_id: Callable[[], str], codec: Codec | None = None
+        cls,
+        path: Path,
+        *,
+        new_log_id: Callable[[], str],
+        codec: Codec | None = None,
+        witness: Path | Witness | None = None,
+        cadence: Cadence | None = _CADENCE,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> SqliteLog:
         """Open the log for reading and appending, create it where there is none.
 
-        `new_log_id` names a log that is created: its hash chain begins there.
+        `new_log_id` names a log that is created: its hash chain begins there. Checkpoints are
+        signed at `cadence` (None: never) with the key in `<path>.key`, which is made with the log;
+        `witness` is the file that gains a line with each, or is called with its text.
 
         Raises:
             StoreBusyError: another healer has it open.
-            StoreError: it cannot be opened, or is not a log that this version knows.
+            StoreError: it cannot be opened, or is not a log that this version knows, or it cannot
+                be signed.
         """
         file = path.resolve()
         codec = codec or Codec()
         check_directory(file)
         if file.exists():
             check_file(file, writing=True)
+        sealing = None
+        if cadence is not None:
+            told = FileWitness(witness) if isinstance(witness, Path) else witness
+            key = file.with_name(f"{file.name}.key")
+            sealing = Sealing(key, cadence, told, monotonic)
         lock = Lock(file)
         try:
-            ledger = Ledger(file, codec, new_log_id)
+            ledger = Ledger(file, codec, new_log_id, sealing=sealing)
             try:
                 reader = Reader(file, codec)
             except BaseException:
@@ -81,7 +101,9 @@ class SqliteLog:
             lock.release()
             raise
         feed = Feed(lambda after: reader.read(after, _BATCH), poll=False)
-        writer = Writer(file, ledger, lambda: Ledger(file, codec), feed, lock.release)
+        writer = Writer(
+            file, ledger, lambda: Ledger(file, codec, sealing=sealing), feed, lock.release
+        )
         return cls(file, reader, feed, codec, writer=writer)
 
     @classmethod
@@ -114,6 +136,28 @@ class SqliteLog:
         """Why nothing can be appended now although the log is whole (a full disk, for instance);
         the next append tries again, once a second at most. None: it can."""
         return self._writer.unavailable if self._writer else None
+
+    @property
+    def file(self) -> Path:
+        """Where the log is."""
+        return self._file
+
+    @property
+    def unwitnessed(self) -> str | None:
+        """Why the witness has not heard of the newest checkpoint; it is told again at the next
+        one, and once a period. None: it has, or there is none."""
+        return self._writer.unwitnessed if self._writer else None
+
+    async def change_key(self) -> bytes:
+        """Let a new key sign from now on, which the old one vouches for before it is destroyed: who
+        takes the new one cannot rewrite what was signed before. Its public half (32 bytes).
+
+        Raises:
+            StoreError: the log is not signed, or cannot be written.
+        """
+        if self._writer is None or self._closed:
+            raise StoreError(f"cannot change the key of {self._file}: it is not open for writing")
+        return await self._writer.change_key()
 
     async def append(self, events: Sequence[Event]) -> int:
         """See `healer.ports.EventLog.append`. Cancelling the wait does not take the events back."""

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from itertools import starmap
 from typing import Final
 
+from healer.errors import StoreError
+from healer.store import checkpoint
 from healer.store.chain import Link, first_break, genesis
-from healer.store.schema import log_id
+from healer.store.schema import has_checkpoints, log_id
 
 __all__ = ["TAIL", "Tail", "inspect"]
 
@@ -72,7 +74,31 @@ def _verify(connection: sqlite3.Connection) -> Tail:
     broken = first_break(links, after=after, previous=start)
     if broken is None and given is not None and given[0] != last:
         broken = f"event {last + 1} is missing"
-    return Tail(last, end, broken)
+    return Tail(last, end, broken or _contradiction(connection, last))
+
+
+def _contradiction(connection: sqlite3.Connection, last: int) -> str | None:
+    """What the last checkpoint says against the log. Its signature is the audit's business."""
+    if not has_checkpoints(connection):
+        return None
+    row = connection.execute("SELECT note FROM checkpoint ORDER BY number DESC LIMIT 1").fetchone()
+    if row is None:
+        return None
+    try:
+        newest = checkpoint.read(row[0])
+    except StoreError as error:
+        return str(error)
+    if newest.log_id != log_id(connection):
+        return f"its last checkpoint is of another log, {newest.log_id!r}"
+    if newest.size > last:
+        return f"event {last + 1} is missing: a checkpoint was signed of {newest.size}"
+    stored = connection.execute(
+        "SELECT hash FROM event WHERE position = ?", (newest.size,)
+    ).fetchone()
+    expected = stored[0] if stored else genesis(newest.log_id)
+    if newest.head != expected:
+        return f"event {newest.size} is not the one that a checkpoint was signed of"
+    return None
 
 
 def _damage(connection: sqlite3.Connection) -> str | None:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from healer.errors import StoreError
 from healer.ports import Recorded
@@ -27,11 +27,16 @@ __all__ = ["Writer"]
 _RETRY: Final = 1.0
 
 _Outcome = int | StoreError
+_T = TypeVar("_T")
 
 
 class _Append(NamedTuple):
     entry: Sequence[Encoded]
     future: asyncio.Future[int]
+
+
+class _Change(NamedTuple):
+    future: asyncio.Future[bytes]
 
 
 class _Stop(NamedTuple):
@@ -66,7 +71,7 @@ class Writer:
         self._release = release
         self._monotonic = monotonic
         self._tried = 0.0
-        self._waiting: SimpleQueue[_Append | _Stop] = SimpleQueue()
+        self._waiting: SimpleQueue[_Append | _Change | _Stop] = SimpleQueue()
         # A daemon thread: a process that ends without closing its log loses nothing acknowledged.
         self._thread = threading.Thread(target=self._work, name="healer-log-writer", daemon=True)
         self._thread.start()
@@ -84,6 +89,21 @@ class Writer:
         self._waiting.put(_Append(entry, future))
         return await future
 
+    @property
+    def unwitnessed(self) -> str | None:
+        """Why the witness has not heard of the newest checkpoint; None when it has."""
+        return self._ledger.unwitnessed if self._ledger else None
+
+    async def change_key(self) -> bytes:
+        """Commit what waits, then sign with a new key; its public half.
+
+        Raises:
+            StoreError: it could not be changed, or was changed and could not be kept.
+        """
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._waiting.put(_Change(future))
+        return await future
+
     async def close(self, finish: Callable[[], None]) -> None:
         """Commit what waits, run `finish` (blocking) in the thread, checkpoint, end the thread."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -95,11 +115,15 @@ class Writer:
     def _work(self) -> None:
         while True:
             group: list[_Append] = []
-            stop: _Stop | None = None
-            item = self._waiting.get()
+            then: _Change | _Stop | None = None
+            try:
+                item = self._waiting.get(timeout=self._until_seal())
+            except Empty:
+                self._seal()
+                continue
             while True:
-                if isinstance(item, _Stop):
-                    stop = item
+                if not isinstance(item, _Append):
+                    then = item
                     break
                 group.append(item)
                 try:
@@ -108,9 +132,38 @@ class Writer:
                     break
             if group:
                 self._commit(group)
-            if stop is not None:
-                self._end(stop)
-                return
+                # Behind the answers: nobody waits for a signature.
+                self._seal()
+            match then:
+                case _Change():
+                    self._change(then)
+                case _Stop():
+                    self._end(then)
+                    return
+                case None:
+                    pass
+
+    def _until_seal(self) -> float | None:
+        return self._ledger.until_seal() if self._ledger else None
+
+    def _seal(self) -> None:
+        if self._ledger is None:
+            return
+        try:
+            self._ledger.seal()
+        except Exception as error:
+            self._fail(error)
+
+    def _change(self, change: _Change) -> None:
+        problem: Exception | None = None
+        key = b""
+        try:
+            key = self._available().change_key()
+        except StoreError as error:
+            problem = error
+        except Exception as error:
+            problem = self._fail(error)
+        _tell(change.future.get_loop(), _resolve, change.future, key, problem)
 
     def _commit(self, group: Sequence[_Append]) -> None:
         outcomes: Sequence[_Outcome]
@@ -191,6 +244,7 @@ class Writer:
         try:
             stop.finish()
             if self._ledger is not None:
+                self._ledger.seal(closing=True)
                 self._ledger.checkpoint()
         except sqlite3.Error as error:
             problem = StoreError(f"cannot checkpoint {self._file}: {error}")
@@ -200,7 +254,7 @@ class Writer:
             if self._ledger is not None:
                 self._ledger.close()
             self._release()
-        _tell(stop.future.get_loop(), _resolve, stop.future, problem)
+        _tell(stop.future.get_loop(), _resolve, stop.future, None, problem)
 
 
 def _tell(
@@ -214,11 +268,11 @@ def _tell(
             raise
 
 
-def _resolve(future: asyncio.Future[None], problem: Exception | None) -> None:
+def _resolve(future: asyncio.Future[_T], result: _T, problem: Exception | None) -> None:
     if future.done():
         return
     if problem is None:
-        future.set_result(None)
+        future.set_result(result)
     else:
         future.set_exception(problem)
 

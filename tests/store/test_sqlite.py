@@ -88,13 +88,13 @@ async def test_the_file_belongs_to_its_owner_alone(file: Path) -> None:
             modes = {p.name: stat.S_IMODE(p.stat().st_mode) for p in file.parent.iterdir()}
     finally:
         os.umask(before)
-    assert set(modes) == {"log.db", "log.db-wal", "log.db-shm", "log.db.lock"}
+    assert set(modes) == {"log.db", "log.db-wal", "log.db-shm", "log.db.lock", "log.db.key"}
     assert set(modes.values()) == {0o600}
 
 
-async def test_a_closed_log_is_one_file_and_its_lock(file: Path) -> None:
+async def test_a_closed_log_is_one_file_with_its_lock_and_its_key(file: Path) -> None:
     await filled(file, 3)
-    assert {path.name for path in file.parent.iterdir()} == {"log.db", "log.db.lock"}
+    assert {path.name for path in file.parent.iterdir()} == {"log.db", "log.db.lock", "log.db.key"}
 
 
 async def test_the_log_goes_on_where_it_was_closed(file: Path) -> None:

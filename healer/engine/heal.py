@@ -46,6 +46,9 @@ _PATIENCE: Final = 0.25
 """Seconds that slow checks may hold up a remediation whose evidence is not conclusive; those that
 are not done by then go on beside it, and are recorded when they are."""
 
+_PROMPT: Final = 0.02
+"""Seconds for which facts may wait for a look to end, to be written together with what follows."""
+
 _T = TypeVar("_T")
 
 _log = structlog.get_logger("healer.heal")
@@ -153,7 +156,6 @@ class Heal:
             case decision.SettleStep():
                 await self._settle(move.intent)
             case decision.FinishPlaybook():
-                self._start_deferred_checks()
                 self.issue.finish_playbook(stamp=self._stamp())
                 self._instance.release()
             case decision.Verify():
@@ -176,16 +178,16 @@ class Heal:
         slow = [name for name in names if name not in fast]
         if issue.state is State.DETECTED:
             issue.start_diagnosis(DIAGNOSE_NETWORK, names, stamp=self._stamp())
-        self._start_checks(fast)
-        # The log writes while the host looks: neither waits for the other. What made the issue
-        # (the component's health) is written before it.
-        saving = self._journal.save(self._instance.component, issue)
-        await asyncio.gather(saving, *(self._late[name] for name in fast))
         if is_conclusive(issue.evidence, issue.issue_type):
+            # Nothing is waited for but the fast checks: all this is written with the first intent,
+            # so that the disk is waited for once.
             self._deferred = slow
+            self._start_checks(fast)
+            await asyncio.gather(*self._late.values())
         else:
-            self._start_checks(slow)
-            await asyncio.wait([self._late[name] for name in slow], timeout=_PATIENCE)
+            self._start_checks(names)
+            # The log writes while the host looks: neither waits for the other.
+            await asyncio.gather(self._save(), self._wait_for_checks())
         self._record_late_checks()
         found = conclude(
             issue.evidence, issue.issue_type, tuple(issue.checks.values()), self._instance.spec
@@ -214,10 +216,14 @@ class Heal:
             return Check(name=name, status=CheckStatus.UNKNOWN, facts=why, elapsed=elapsed)
 
     def _start_deferred_checks(self) -> None:
-        """Slow checks that could not have changed the decision run once the component is starting:
-        beside it, never in its way."""
+        """Slow checks that could not have changed the decision run beside the verification, and
+        not while the component needs the processors for its start."""
         self._start_checks(self._deferred)
         self._deferred = []
+
+    async def _wait_for_checks(self) -> None:
+        if self._late:
+            await asyncio.wait(self._late.values(), timeout=_PATIENCE)
 
     def _record_late_checks(self) -> None:
         for name in [name for name, task in self._late.items() if task.done()]:
@@ -228,8 +234,7 @@ class Heal:
     async def _finish_checks(self) -> None:
         """Before the issue closes: wait a little for what still looks, and say what did not end."""
         self._start_deferred_checks()
-        if self._late:
-            await asyncio.wait(self._late.values(), timeout=_PATIENCE)
+        await self._wait_for_checks()
         self._record_late_checks()
         for name, task in self._late.items():
             task.cancel()
@@ -289,6 +294,7 @@ class Heal:
         if self.issue.remaining:
             self.issue.start_remediation(attempt=attempt, stamp=self._stamp("policy"))
         else:
+            await self._save()
             await self._verify()
 
     async def _withhold(self, verdict: Withhold) -> None:
@@ -378,8 +384,9 @@ class Heal:
         if not action.looks:
             await self._save()
         begun = self._clock.monotonic()
+        perform = self._perform_looking if action.looks else self._perform
         try:
-            result = await self._perform(action, plan)
+            result = await perform(action, plan)
         except StepFailedError as error:
             elapsed = self._clock.monotonic() - begun
             self.issue.fail_step(error.result, elapsed=elapsed, stamp=self._stamp())
@@ -393,6 +400,18 @@ class Heal:
     async def _plan(self, action: Action) -> Plan | Skip:
         """What the action would do; StepFailedError when that cannot be said."""
         return await self._guarded(action, action.plan(self._instance, self.issue))
+
+    async def _perform_looking(self, action: Action, plan: Plan) -> StepResult:
+        """Perform what has no effect. If it takes long, what led to it is told meanwhile."""
+        looking = asyncio.create_task(self._perform(action, plan))
+        try:
+            done, _ = await asyncio.wait((looking,), timeout=_PROMPT)
+            if not done:
+                await self._save()
+            return await looking
+        finally:
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
 
     async def _perform(self, action: Action, plan: Plan) -> StepResult:
         return await self._guarded(action, action.perform(self._instance, self.issue, plan))
@@ -460,10 +479,16 @@ class Heal:
             self._instance.port,
             within=spec.start_period if patient else 0.0,
             patient=patient,
+            answered=self._start_deferred_checks,
         )
-        seen = await self._unless_stopping(looking)
+        overdue = asyncio.get_running_loop().call_later(_PATIENCE, self._start_deferred_checks)
+        try:
+            seen = await self._unless_stopping(looking)
+        finally:
+            overdue.cancel()
         if seen is None:
             return
+        self._start_deferred_checks()
         healthy, probes = seen
         if not await self._record_verification(healthy=healthy, probes=probes, begun=begun):
             await self._fill_cleared_port()
@@ -534,8 +559,10 @@ class Heal:
             )
 
     async def _close_verified(self) -> None:
+        # The cure was seen by now; what still looks only completes the picture.
+        resolved_in = self._since_first_seen()
         await self._finish_checks()
-        self.issue.verify(resolved_in=self._since_first_seen(), stamp=self._stamp())
+        self.issue.verify(resolved_in=resolved_in, stamp=self._stamp())
         self._watch.begin_epoch(Health.HEALTHY)
         self._instance.component.change_health(
             Health.HEALTHY,

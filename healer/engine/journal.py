@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from heapq import merge
+from operator import attrgetter
+
 from healer.domain.aggregate import Aggregate, Stamp
 from healer.domain.events import Event
 from healer.ports import Clock, EventLog
@@ -27,8 +30,8 @@ class Journal:
         Raises:
             StoreError: they are not durable, and the aggregates have to be read again.
         """
-        events: list[Event] = []
-        for aggregate in aggregates:
-            events += aggregate.collect_events()
+        # In the order in which they were decided, which is the order in which they make sense.
+        decided = (aggregate.collect_events() for aggregate in aggregates)
+        events: list[Event] = [*merge(*decided, key=attrgetter("timestamp"))]
         if events:
             await self.log.append(events)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from healer.domain.events import StepStarted
 from healer.domain.issue import NetworkIssue
@@ -137,13 +137,18 @@ class ProbeReserved:
 
 
 async def probe_until(
-    instance: Instance, port: int, *, within: float, patient: bool
+    instance: Instance,
+    port: int,
+    *,
+    within: float,
+    patient: bool,
+    answered: Callable[[], None] | None = None,
 ) -> tuple[bool, Sequence[ProbeResult]]:
     """Look until the component is healthy `success_threshold` times in a row.
 
     Gives up after `within` seconds, when its process ends, or, without `patience`, at the first
     look that is not healthy. Returns whether it is healthy, and the looks that say so (the last one
-    only, when it is not).
+    only, when it is not). `answered` is called at each look that is healthy.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + within
@@ -153,6 +158,8 @@ async def probe_until(
         result = await instance.prober.probe(instance.spec, port)
         if result.outcome is Outcome.HEALTHY:
             streak.append(result)
+            if answered is not None:
+                answered()
             if len(streak) >= instance.spec.success_threshold:
                 return True, streak
         else:

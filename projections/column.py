@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["Column", "Kind", "Role", "names"]
+__all__ = ["Column", "Kind", "Role", "card", "names"]
 
 
 class Kind(StrEnum):
@@ -53,3 +53,14 @@ class Column:
 def names(columns: Sequence[Column], *roles: Role) -> tuple[str, ...]:
     """The names of the columns with one of `roles`; of all where none is given."""
     return tuple(column.name for column in columns if not roles or column.role in roles)
+
+
+def card(columns: Sequence[Column]) -> str:
+    """The columns as a table in Markdown, for a data card."""
+    lines = ["| column | type | unit | role | meaning | null when |", "|---|---|---|---|---|---|"]
+    lines += [
+        f"| `{column.name}` | {column.kind} | {column.unit or '-'} | {column.role} "
+        f"| {column.meaning} | {column.null or 'never'} |"
+        for column in columns
+    ]
+    return "\n".join(lines)

@@ -88,6 +88,7 @@ def _version() -> str:
 
 def _add_actions(app: FastAPI, healer: Healer) -> None:
     engine = healer.engine
+    starting = asyncio.Lock()  # a second start would begin while the first still reads the log
 
     @app.post(f"{PREFIX}/heal")
     async def heal_component(wish: HealWish) -> Response:
@@ -111,7 +112,8 @@ def _add_actions(app: FastAPI, healer: Healer) -> None:
     @app.post(f"{PREFIX}/initialize")
     async def initialize(nothing: Nothing | None = None) -> Response:
         """Watch all components, if they are not watched already."""
-        started = await engine.start()
+        async with starting:
+            started = await engine.start()
         return Json(
             {
                 "success": engine.running,

@@ -7,7 +7,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,8 +28,10 @@ __all__ = ["serve"]
 _log = structlog.get_logger("healer.serve")
 
 
-def serve(file: Path | None, *, verbose: bool = False) -> int:
-    """Serve until a signal; the exit status.
+def serve(
+    file: Path | None, *, verbose: bool = False, assemble: Callable[[Config], Healer] = build
+) -> int:
+    """Serve until a signal, or until something that must not die has died; the exit status.
 
     Raises:
         ConfigError: the configuration or the token file cannot be used.
@@ -40,13 +42,15 @@ def serve(file: Path | None, *, verbose: bool = False) -> int:
     check_store(config, source=str(file or "healer.yaml"))
     listener = listen_on(*config.endpoint)
     with listener, logging_to(sys.stderr, level=logging.DEBUG if verbose else logging.INFO):
-        return asyncio.run(_serve(config, listener))
+        return asyncio.run(_serve(config, listener, assemble))
 
 
-async def _serve(config: Config, listener: socket.socket) -> int:
+async def _serve(
+    config: Config, listener: socket.socket, assemble: Callable[[Config], Healer]
+) -> int:
     told = asyncio.Event()
     with _signals(told):
-        async with build(config) as healer:
+        async with assemble(config) as healer:
             token_file = token_path(config)
             token = await asyncio.to_thread(make_token, token_file)
             _log.info(
@@ -60,12 +64,13 @@ async def _serve(config: Config, listener: socket.socket) -> int:
 
 
 async def _run(healer: Healer, token: str, listener: socket.socket, told: asyncio.Event) -> int:
+    # Before anything is served: nobody can ask for a second start in the middle of this one.
+    await healer.engine.start()
     stopping = asyncio.Event()
     server = Server(create_app(healer, token=token, stopping=stopping))
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="server")
     watching: list[asyncio.Task[object]] = [serving, asyncio.create_task(told.wait())]
     try:
-        await healer.engine.start()
         if healer.engine.names:
             watching.append(asyncio.create_task(healer.engine.failed(), name="failed"))
         await asyncio.wait(watching, return_when=asyncio.FIRST_COMPLETED)

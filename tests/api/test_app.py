@@ -131,6 +131,11 @@ async def test_monitoring_is_begun_once(client: httpx.AsyncClient) -> None:
     assert (await post(client, "initialize", {})).json() == {**expected, "already_running": True}
 
 
+async def test_two_who_begin_it_at_once_begin_it_once(client: httpx.AsyncClient) -> None:
+    answers = await asyncio.gather(*(post(client, "initialize") for _ in range(4)))
+    assert [answer.json()["already_running"] for answer in answers].count(False) == 1
+
+
 # Healing
 
 

@@ -6,12 +6,14 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.cli.conftest import House
+from tests.cli.conftest import House, environment
 from tests.conftest import Until
 
 
@@ -145,6 +147,50 @@ def test_an_interrupt_stops_as_well(house: House, until: Until) -> None:
     process = house.serve(until)
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 0
+
+
+def test_the_first_signal_waits_for_what_is_in_flight_and_the_second_kills(
+    house: House, until: Until
+) -> None:
+    """A component that ignores SIGTERM keeps a heal in flight for its whole grace."""
+    text = house.config.read_text().replace('"{port}"]', '"{port}", --ignore-sigterm], grace: 10s')
+    house.write(text)
+    process = house.serve(until)
+    until(house.healthy, 10)
+    house.json("heal", "chat_api", "--issue-type", "process_crashed", "--no-wait")
+    until(lambda: house.shown()["healing"])
+    process.send_signal(signal.SIGTERM)
+    until(lambda: '"stopping"' in house.log.read_text())
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(5) == -signal.SIGTERM
+
+
+DYING = """
+import sys
+from functools import partial
+from pathlib import Path
+from healer.bootstrap import build
+from healer.cli.serve import serve
+
+class Broken:
+    async def probe(self, spec, port):
+        raise RuntimeError("a defect of the prober")
+
+sys.exit(serve(Path(sys.argv[1]), assemble=partial(build, prober=Broken())))
+"""
+
+
+def test_a_healer_does_not_go_on_without_one_of_its_keepers(house: House) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", DYING, str(house.config)],
+        cwd=house.directory, env=environment(), capture_output=True, text=True, timeout=30,
+        check=False,
+    )  # fmt: skip
+    assert ran.returncode == 1
+    events = [json.loads(line)["event"] for line in ran.stderr.splitlines()]
+    assert "keeper_died" in events
+    assert events[-1] == "daemon_failed"
 
 
 def test_a_port_that_is_taken_touches_no_component(house: House) -> None:

@@ -1,6 +1,6 @@
 """Appends to a log for ever and says what was acknowledged: run by the tests, and killed by them.
 
-    python -m tests.store.acknowledging_writer FILE ROUND
+    python -m tests.store.acknowledging_writer URL NAME
 
 Prints a line `stream version position` for each acknowledged event, after it was acknowledged.
 """
@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from pathlib import Path
 
-from healer.store import SqliteLog
+from healer.ports import EventLog
+from healer.store import open_log
 from tests import factory
 
 
-async def append_for_ever(log: SqliteLog, stream: str) -> None:
+async def append_for_ever(log: EventLog, stream: str) -> None:
     version = 0
     while True:
         facts = [
@@ -28,8 +28,8 @@ async def append_for_ever(log: SqliteLog, stream: str) -> None:
         os.write(1, f"{stream} {version} {position}\n".encode())
 
 
-async def main(path: str, name: str) -> None:
-    log = SqliteLog.open(Path(path), new_log_id=lambda: "log-1")
+async def main(url: str, name: str) -> None:
+    log = open_log(url, new_log_id=lambda: "log-1")
     await asyncio.gather(*(append_for_ever(log, f"{name}-{n}") for n in range(8)))
 
 

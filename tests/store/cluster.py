@@ -47,7 +47,7 @@ class Cluster:
     PostgreSQL refuses to run as root; then it runs as a user who owns nothing else here.
     """
 
-    def __init__(self, programs: Path, port: int) -> None:
+    def __init__(self, programs: Path, port: int, *, tcp: bool = True) -> None:
         self.port = port
         self._programs = programs
         # Not below pytest's directory, which only we may enter; and a socket's path must be short.
@@ -70,7 +70,8 @@ class Cluster:
         with (self._data / "postgresql.conf").open("a") as settings:
             settings.write(_SETTINGS)
             settings.write(f"unix_socket_directories = '{self.directory}'\n")
-            settings.write(f"listen_addresses = '127.0.0.1'\nport = {port}\n")
+            address = "127.0.0.1" if tcp else ""
+            settings.write(f"listen_addresses = '{address}'\nport = {port}\n")
 
     def start(self) -> None:
         """Start, and wait until it answers."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -39,3 +40,15 @@ def database(cluster: Cluster) -> Iterator[str]:
     yield cluster.url(name)
     with psycopg.connect(cluster.url("postgres"), autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Names an empty log, of each kind in turn; a test may choose by parametrising it."""
+    match request.param:
+        case "postgresql":
+            return str(request.getfixturevalue("database"))
+        case "sqlite":
+            return f"sqlite:///{tmp_path}/log.db"
+        case _:
+            return "memory:"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,18 +20,6 @@ if TYPE_CHECKING:
     from healer.store.postgres import PostgresLog
 
     Log = MemoryLog | SqliteLog | PostgresLog
-
-
-@pytest.fixture(params=["memory", "sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Names an empty log of the kind that the test runs with."""
-    match request.param:
-        case "postgresql":
-            return str(request.getfixturevalue("database"))
-        case "sqlite":
-            return f"sqlite:///{tmp_path}/log.db"
-        case _:
-            return "memory:"
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ async def test_kill_9_loses_nothing_acknowledged_and_leaves_no_gap(
 ) -> None:
     file = tmp_path / "log.db"
     acknowledged: dict[str, tuple[int, int]] = {}
-    argv = [sys.executable, "-m", "tests.store.acknowledging_writer", str(file)]
+    argv = [sys.executable, "-m", "tests.store.acknowledging_writer", f"sqlite:///{file}"]
     for number in range(ROUNDS):
         writer = processes.start(*argv, str(number), stdout=subprocess.PIPE, cwd=ROOT)
         for line in lines_until_killed(writer, random.uniform(0, _LONGEST)):

@@ -7,8 +7,25 @@ only grows. Renewing leaves no trace in the log: the log holds transitions, not 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
-__all__ = ["Claim", "Holding", "Lease"]
+from healer.errors import StoreError
+
+__all__ = ["Claim", "Holding", "Lease", "check_ttl"]
+
+# A shorter one runs out while it is being asked for; a longer one is no lease.
+_SHORTEST: Final = 0.1
+_LONGEST: Final = 86_400.0
+
+
+def check_ttl(ttl: float, doing: str) -> None:
+    """Refuse a lease of no or of endless time.
+
+    Raises:
+        StoreError: "cannot <doing> ...".
+    """
+    if not _SHORTEST <= ttl <= _LONGEST:
+        raise StoreError(f"cannot {doing} for {ttl:g} s: allowed: {_SHORTEST:g} to {_LONGEST:g} s")
 
 
 @dataclass(frozen=True, slots=True)

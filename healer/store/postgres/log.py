@@ -16,7 +16,7 @@ from healer.store.codec import Codec
 from healer.store.feed import Feed, Listener
 from healer.store.postgres import inspection
 from healer.store.postgres.connection import Connection
-from healer.store.postgres.lease import Claim, Lease
+from healer.store.postgres.lease import Claim, Lease, check_ttl
 from healer.store.postgres.ledger import Ledger, require_schema
 from healer.store.postgres.place import Place, locate
 from healer.store.postgres.plan import Entry
@@ -161,8 +161,9 @@ class PostgresLog:
 
         Raises:
             IssueConflictError: another node holds it, it has no open issue, or a stream has moved.
-            StoreError: as `append`.
+            StoreError: as `append`; also for a `ttl` that is not between 0.1 s and a day.
         """
+        check_ttl(ttl, f"claim component {component!r}")
         asked = self._monotonic()
         encode = self._codec.encode
         encoded = [encode(event) for event in events]
@@ -176,6 +177,7 @@ class PostgresLog:
         Raises:
             StoreError: the database did not answer within the patience.
         """
+        check_ttl(ttl, "renew the claims")
         asked = self._monotonic()
         held = await self._appending().run(lambda ledger: ledger.renew(ttl))
         return [Claim(component, node, fence, asked + ttl) for component, node, fence in held]

@@ -102,15 +102,15 @@ class Reader:
 
     def now(self, query: Callable[[Connection], _T]) -> _T:
         """Run `query` in the pool and wait for it, blocking: for the opening only."""
-        return self._pool.submit(self._ask, query).result()
+        return self._pool.submit(self._ask, query, "open").result()
 
     async def _run(self, query: Callable[[Connection], _T]) -> _T:
         if self._closed:
             raise StoreError(f"cannot read {self._place}: the log is closed")
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._ask, query)
 
-    def _ask(self, query: Callable[[Connection], _T]) -> _T:
-        with refusals(f"read {self._place}"):
+    def _ask(self, query: Callable[[Connection], _T], doing: str = "read") -> _T:
+        with refusals(f"{doing} {self._place}"):
             connection, fresh = self._connection()
             try:
                 return query(connection)

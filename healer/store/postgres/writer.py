@@ -135,6 +135,7 @@ class Writer:
     def _work(self) -> None:
         while True:
             group: list[_Append] = []
+            joins: list[_Look] = []
             others: list[_Look | _Job] = []
             stop: _Stop | None = None
             item = self._waiting.get()
@@ -145,12 +146,17 @@ class Writer:
                     case _Stop():
                         stop = item
                         break
+                    case _Look(skip=True):
+                        joins.append(item)
                     case _:
                         others.append(item)
                 try:
                     item = self._waiting.get_nowait()
                 except Empty:
                     break
+            # Who begins to listen hears of the group that is committed now, and of nothing before.
+            for join in joins:
+                self._catch_up(join)
             if group:
                 self._commit(group)
             for other in others:

@@ -1,0 +1,147 @@
+"""One node at a time heals a component, and one that was given up for dead writes no more."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from healer.errors import IssueConflictError, StoreError
+from tests import factory
+from tests.store.test_postgres import cut_connections, node, owner, started
+
+LONG = 60.0
+
+
+def run_out(url: str) -> None:
+    """Let every lease of the database end now."""
+    with owner(url) as connection:
+        connection.execute("UPDATE healer.open_issue SET expires = now() - interval '1 s'")
+
+
+async def test_the_fence_is_the_position_of_the_fact_that_took_the_issue(database: str) -> None:
+    async with node(database, monotonic=lambda: 100.0) as a:
+        await a.append([started("other", 1)])
+        claim = await a.claim("chat_api", [factory.issue_detected(stream="i1")], node="a", ttl=LONG)
+        assert (claim.component, claim.node, claim.fence) == ("chat_api", "a", 2)
+        assert claim.expires == 160.0
+        assert await a.append([started("i1", 2)]) == 3
+        assert await a.open_issues() == {"chat_api": "i1"}
+
+
+async def test_an_issue_that_is_held_can_be_neither_claimed_nor_written_by_another(
+    database: str,
+) -> None:
+    async with node(database) as a, node(database) as b:
+        await a.claim("chat_api", [factory.issue_detected(stream="i1")], node="a", ttl=LONG)
+        with pytest.raises(
+            IssueConflictError,
+            match=r"^cannot claim component 'chat_api' for node 'b': its issue i1 is healed by "
+            r"node 'a'$",
+        ):
+            await b.claim("chat_api", [started("i1", 2)], node="b", ttl=LONG)
+        with pytest.raises(
+            IssueConflictError,
+            match=r"^cannot append i1/2: the issue is healed by node 'a' since event 1$",
+        ):
+            await b.append([started("i1", 2)])
+        # Whatever is not of that issue is nobody's.
+        assert await b.append([started("i2", 1)]) == 2
+
+
+async def test_a_lease_that_ran_out_passes_on_and_fences_off_who_held_it(database: str) -> None:
+    async with node(database) as a, node(database) as b:
+        await a.claim("chat_api", [factory.issue_detected(stream="i1")], node="a", ttl=LONG)
+        run_out(database)
+        claim = await b.claim("chat_api", [started("i1", 2)], node="b", ttl=LONG)
+        assert claim.fence == 2
+        with pytest.raises(IssueConflictError, match="is healed by node 'b' since event 2"):
+            await a.append([started("i1", 3)])
+        assert await a.renew(ttl=LONG) == []
+        assert await b.append([factory.issue_verified(stream="i1", version=3)]) == 3
+        assert await a.open_issues() == {}
+
+
+async def test_a_holder_whom_nobody_replaced_goes_on(database: str) -> None:
+    async with node(database) as a:
+        await a.claim("chat_api", [factory.issue_detected(stream="i1")], node="a", ttl=LONG)
+        run_out(database)
+        assert await a.append([started("i1", 2)]) == 2
+
+
+async def test_of_two_nodes_that_want_a_lease_that_ran_out_one_gets_it(database: str) -> None:
+    async with node(database) as a, node(database) as b, node(database) as c:
+        await a.claim("chat_api", [factory.issue_detected(stream="i1")], node="a", ttl=LONG)
+        run_out(database)
+        outcomes = await asyncio.gather(
+            b.claim("chat_api", [started("i1", 2)], node="b", ttl=LONG),
+            c.claim("chat_api", [started("i1", 2)], node="c", ttl=LONG),
+            return_exceptions=True,
+        )
+        assert sum(isinstance(outcome, IssueConflictError) for outcome in outcomes) == 1
+
+
+async def test_renewing_keeps_the_fence_and_leaves_nothing_in_the_log(database: str) -> None:
+    now = [100.0]
+    async with node(database, monotonic=lambda: now[0]) as a, node(database) as b:
+        claim = await a.claim("chat_api", [factory.issue_detected(stream="i1")], node="a", ttl=LONG)
+        run_out(database)
+        now[0] = 110.0
+        (renewed,) = await a.renew(ttl=LONG)
+        assert (renewed.fence, renewed.expires) == (claim.fence, 170.0)
+        assert await a.head() == 1
+        with pytest.raises(IssueConflictError, match="is healed by node 'a'"):
+            await b.claim("chat_api", [started("i1", 2)], node="b", ttl=LONG)
+        await a.append([factory.issue_failed(stream="i1", version=2)])
+        assert await a.renew(ttl=LONG) == []
+
+
+async def test_a_node_that_was_restarted_takes_its_issue_back_at_once(database: str) -> None:
+    async with node(database) as hung, node(database) as restarted:
+        await hung.claim("chat_api", [factory.issue_detected(stream="i1")], node="a", ttl=LONG)
+        with pytest.raises(IssueConflictError, match="is healed by node 'a' since event 1"):
+            await restarted.append([started("i1", 2)])
+        claim = await restarted.claim("chat_api", [started("i1", 2)], node="a", ttl=LONG)
+        assert claim.fence == 2
+        with pytest.raises(IssueConflictError, match="since event 2"):
+            await hung.append([started("i1", 3)])
+
+
+async def test_a_lease_outlives_a_lost_connection(database: str) -> None:
+    async with node(database) as a:
+        await a.claim("chat_api", [factory.issue_detected(stream="i1")], node="a", ttl=LONG)
+        await asyncio.to_thread(cut_connections, database)
+        assert await a.append([started("i1", 2)]) == 2
+        assert len(await a.renew(ttl=LONG)) == 1
+
+
+async def test_a_refused_claim_changes_nothing(database: str) -> None:
+    async with node(database) as a, node(database) as b:
+        with pytest.raises(IssueConflictError, match="'chat_api': it has no open issue"):
+            await a.claim("chat_api", [started("i1", 1)], node="a", ttl=LONG)
+        await a.append([factory.issue_detected(stream="i1")])
+        with pytest.raises(StoreError, match="no fact of its issue i1 says so"):
+            await b.claim("chat_api", [started("i2", 1)], node="b", ttl=LONG)
+        with pytest.raises(IssueConflictError, match="the stream is at version 1"):
+            await b.claim("chat_api", [started("i1", 3)], node="b", ttl=LONG)
+        assert await a.head() == 1
+        assert await a.append([started("i1", 2)]) == 2
+
+
+async def test_an_issue_that_nobody_claimed_is_anybodys(database: str) -> None:
+    async with node(database) as a, node(database) as b:
+        await a.append([factory.issue_detected(stream="i1")])
+        assert await b.append([started("i1", 2)]) == 2
+        assert (await b.claim("chat_api", [started("i1", 3)], node="b", ttl=LONG)).fence == 3
+        with pytest.raises(IssueConflictError, match="is healed by node 'b'"):
+            await a.append([started("i1", 4)])
+
+
+@pytest.mark.parametrize("ttl", [0.0, -1.0, float("nan"), float("inf")])
+async def test_a_lease_that_is_no_time_is_refused(database: str, ttl: float) -> None:
+    async with node(database) as a:
+        with pytest.raises(StoreError, match=r"^cannot claim .*: allowed: 0.1 to 86400 s"):
+            await a.claim("chat_api", [factory.issue_detected(stream="i1")], node="a", ttl=ttl)
+        with pytest.raises(StoreError, match=r"^cannot renew .*: allowed: 0.1 to 86400 s"):
+            await a.renew(ttl=ttl)
+        assert await a.head() == 0

@@ -1,0 +1,592 @@
+"""What only a log on a server has: other nodes, outages, roles, and a network in between."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import pytest
+
+from healer.domain.events import PlaybookStarted
+from healer.errors import IssueConflictError, StoreError
+from healer.ports import Recorded
+from healer.store import open_log
+from healer.store.chain import Link, first_break, genesis
+from tests import factory
+from tests.conftest import ROOT, Processes, Until
+from tests.store.cluster import PASSWORD, Cluster
+from tests.store.test_kill import lines_until_killed
+
+if TYPE_CHECKING:
+    from healer.store.postgres import PostgresLog
+
+psycopg = pytest.importorskip("psycopg", exc_type=ImportError)
+
+
+def started(stream: str, version: int) -> PlaybookStarted:
+    return factory.playbook_started(stream=stream, version=version)
+
+
+@asynccontextmanager
+async def node(url: str, **options: Any) -> AsyncIterator[PostgresLog]:
+    from healer.store.postgres import PostgresLog
+
+    log = await asyncio.to_thread(PostgresLog.open, url, new_log_id=lambda: "log-1", **options)
+    async with log:
+        yield log
+
+
+@contextmanager
+def owner(url: str) -> Iterator[Any]:
+    """Somebody with all rights, who goes round the healer."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        yield connection
+
+
+def cut_connections(url: str) -> None:
+    with owner(url) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+
+def require_whole_chain(url: str) -> int:
+    """Every position is there, in order, and follows from the one before; the last position."""
+    with owner(url) as connection:
+        rows = connection.execute(
+            "SELECT position, stream, version, topic, body, hash FROM healer.event "
+            "ORDER BY position"
+        ).fetchall()
+    links = [Link(*row) for row in rows]
+    assert first_break(links, after=0, previous=genesis("log-1")) is None
+    return len(links)
+
+
+async def collect(log: PostgresLog, count: int) -> list[Recorded]:
+    facts: list[Recorded] = []
+    async with aclosing(log.follow(after=0)) as following:
+        async for recorded in following:
+            facts.append(recorded)
+            if len(facts) == count:
+                break
+    return facts
+
+
+# --- several nodes -------------------------------------------------------------------------------
+
+
+async def test_nodes_that_append_at_once_make_one_order(database: str) -> None:
+    total = 3 * 10 * 20
+    heard: list[Recorded] = []
+    async with node(database) as a, node(database) as b, node(database) as c:
+        readonly = open_log(database, new_log_id=str, read_only=True)
+        async with readonly:
+            a.listen(heard.extend)
+            tails = [asyncio.create_task(collect(log, total)) for log in (b, readonly)]
+
+            async def append(log: PostgresLog, stream: str) -> None:
+                for version in range(1, 21):
+                    await log.append([started(stream, version)])
+
+            await asyncio.gather(
+                *(
+                    append(log, f"{name}-{n}")
+                    for name, log in zip("abc", (a, b, c), strict=True)
+                    for n in range(10)
+                )
+            )
+            for tail in tails:
+                positions = [each.position for each in await asyncio.wait_for(tail, 20)]
+                assert positions == list(range(1, total + 1))
+        await _heard(heard, total)
+        assert heard == [each async for each in _all(a)]
+    assert require_whole_chain(database) == total
+
+
+async def _heard(heard: list[Recorded], count: int) -> None:
+    await Until().soon(lambda: len(heard) == count, 10)
+
+
+async def _all(log: PostgresLog) -> AsyncIterator[Recorded]:
+    after = 0
+    while batch := await log.read(after=after):
+        for recorded in batch:
+            yield recorded
+            after = recorded.position
+
+
+async def test_a_follower_hears_of_another_node_without_waiting_for_the_poll(
+    database: str, until: Until
+) -> None:
+    async with node(database) as a, node(database) as b, aclosing(a.follow(after=0)) as facts:
+        coming = asyncio.ensure_future(anext(facts))
+        await until.soon(lambda: _listening(database))
+        loop = asyncio.get_running_loop()
+        asked = loop.time()
+        await b.append([started("i1", 1)])
+        assert (await asyncio.wait_for(coming, 5)).position == 1
+        assert loop.time() - asked < 0.5
+
+
+def _listening(url: str) -> bool:
+    with owner(url) as connection:
+        query = (
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+        )
+        return bool(connection.execute(query).fetchone()[0])
+
+
+async def test_a_new_listener_is_not_told_of_what_was_there_before(database: str) -> None:
+    heard: list[Recorded] = []
+    async with node(database) as a, node(database) as b:
+        await b.append([started("i1", 1)])
+        a.listen(heard.extend)
+        assert await a.append([started("i2", 1)]) == 2
+        await b.append([started("i1", 2)])
+        await _heard(heard, 2)
+    assert [recorded.position for recorded in heard] == [2, 3]
+
+
+async def test_of_two_nodes_that_see_one_fault_one_opens_an_issue(database: str) -> None:
+    async with node(database) as a, node(database) as b:
+        outcomes = await asyncio.gather(
+            *(
+                log.append([factory.issue_detected(stream=f"{name}{n}")])
+                for n in range(5)
+                for name, log in (("a", a), ("b", b))
+            ),
+            return_exceptions=True,
+        )
+        assert sum(isinstance(outcome, IssueConflictError) for outcome in outcomes) == 9
+        assert await a.open_issues() == await b.open_issues()
+        assert len(await a.open_issues()) == 1
+
+
+async def test_two_nodes_that_find_an_empty_database_make_one_log(database: str) -> None:
+    async with asyncio.TaskGroup() as group:
+        for n in range(4):
+            group.create_task(_append_one(database, f"s{n}"))
+    assert require_whole_chain(database) == 4
+
+
+async def _append_one(url: str, stream: str) -> None:
+    async with node(url) as log:
+        await log.append([started(stream, 1)])
+
+
+@pytest.mark.timeout(120)
+async def test_killing_a_node_loses_nothing_and_stops_nobody(
+    database: str, processes: Processes
+) -> None:
+    acknowledged: list[str] = []
+    argv = [sys.executable, "-m", "tests.store.acknowledging_writer", database]
+    stop = asyncio.Event()
+    async with node(database) as survivor:
+
+        async def go_on() -> int:
+            version = 0
+            while not stop.is_set():
+                version += 1
+                await survivor.append([started("survivor", version)])
+            return version
+
+        going = asyncio.create_task(go_on())
+        for number in range(8):
+            writer = processes.start(*argv, str(number), stdout=subprocess.PIPE, cwd=ROOT)
+            life = random.uniform(0, 0.2)
+            acknowledged += await asyncio.to_thread(lines_until_killed, writer, life)
+        stop.set()
+        count = await asyncio.wait_for(going, 20)
+        facts = [each async for each in _all(survivor)]
+    require_whole_chain(database)
+    places = {each.event.event_id: each.position for each in facts}
+    for line in acknowledged:
+        stream, version, position = line.split()
+        assert places[f"{stream}/{version}"] == int(position)
+    assert sum(each.event.originator_id == "survivor" for each in facts) == count
+    lengths: dict[str, int] = {}
+    for each in facts:
+        lengths[each.event.originator_id] = each.event.originator_version
+    # Two at a time: never half of an append.
+    assert [s for s, length in lengths.items() if s != "survivor" and length % 2] == []
+
+
+# --- outages -------------------------------------------------------------------------------------
+
+
+@pytest.mark.timeout(120)
+async def test_a_crash_of_the_server_in_mid_run_loses_and_doubles_nothing(
+    cluster: Cluster, database: str
+) -> None:
+    acknowledged: dict[str, int] = {}
+    heard: list[Recorded] = []
+    stop = asyncio.Event()
+    async with node(database) as log, node(database) as other:
+        other.listen(heard.extend)
+
+        async def append(log: PostgresLog, stream: str) -> int:
+            version = 0
+            while not stop.is_set():
+                version += 1
+                fact = started(stream, version)
+                acknowledged[fact.event_id] = await log.append([fact])
+            return version
+
+        appenders = [asyncio.create_task(append((log, other)[n % 2], f"s{n}")) for n in range(20)]
+        for _ in range(2):
+            before = len(acknowledged)
+            await Until().soon(lambda before=before: len(acknowledged) > before + 200, 20)
+            await asyncio.to_thread(cluster.stop, "immediate")
+            assert not any(task.done() for task in appenders)
+            await asyncio.to_thread(cluster.start)
+        before = len(acknowledged)
+        await Until().soon(lambda: len(acknowledged) > before + 200, 20)
+        stop.set()
+        lengths = await asyncio.wait_for(asyncio.gather(*appenders), 20)
+        facts = [each async for each in _all(log)]
+        assert (log.broken, log.unavailable) == (None, None)
+        await _heard(heard, len(facts))
+        assert heard == facts
+    assert require_whole_chain(database) == len(facts) == sum(lengths)
+    assert {each.event.event_id: each.position for each in facts} == acknowledged
+
+
+class Proxy:
+    """Stands between a node and the server, and can lose a COMMIT or the answer to it."""
+
+    def __init__(self, port: int) -> None:
+        self.lose: str | None = None
+        self.lost = 0
+        self._server_port = port
+
+    async def __aenter__(self) -> Proxy:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self._server.close()
+        await self._server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
+        deaf = asyncio.Event()
+
+        async def down() -> None:
+            while data := await up_reader.read(65536):
+                if not deaf.is_set():
+                    writer.write(data)
+                    await writer.drain()
+
+        answers = asyncio.create_task(down())
+        try:
+            while data := await reader.read(65536):
+                if self.lose and b"COMMIT" in data:
+                    if self.lose == "answer":
+                        deaf.set()
+                        up_writer.write(data)
+                        await up_writer.drain()
+                    self.lose = None
+                    self.lost += 1
+                    break
+                up_writer.write(data)
+                await up_writer.drain()
+        except ConnectionError:
+            pass
+        finally:
+            # The server does what it was told before it sees the end.
+            writer.close()
+            up_writer.close()
+            await asyncio.gather(answers, return_exceptions=True)
+
+
+@pytest.mark.parametrize("lost", ["answer", "commit"])
+async def test_a_commit_whose_answer_is_lost_is_looked_up_and_not_repeated(
+    cluster: Cluster, database: str, lost: str
+) -> None:
+    name = psycopg.conninfo.conninfo_to_dict(database)["dbname"]
+    async with Proxy(cluster.port) as proxy:
+        url = f"postgresql://healer:{quote(PASSWORD, '')}@127.0.0.1:{proxy.port}/{name}"
+        heard: list[Recorded] = []
+        async with node(f"{url}?sslmode=disable&gssencmode=disable") as log:
+            log.listen(heard.extend)
+            assert await log.append([started("i1", 1)]) == 1
+            proxy.lose = lost
+            outcomes = await asyncio.wait_for(
+                asyncio.gather(
+                    log.append([started("i1", 2), started("i1", 3)]),
+                    log.append([started("i1", 3)]),
+                    log.append([started("i1", 4)]),
+                    return_exceptions=True,
+                ),
+                15,
+            )
+            assert proxy.lost == 1
+            assert (outcomes[0], outcomes[2]) == (3, 4)
+            # Its stream had moved, and that is what it was told, although the event is there.
+            assert isinstance(outcomes[1], IssueConflictError)
+            assert log.unavailable is None
+            assert await log.append([started("i1", 5)]) == 5
+            assert [recorded.position for recorded in heard] == [1, 2, 3, 4, 5]
+    assert require_whole_chain(database) == 5
+
+
+async def test_an_outage_beyond_the_patience_is_told_and_ends_without_a_human(
+    cluster: Cluster, database: str, until: Until
+) -> None:
+    async with node(database, patience=0.3) as log:
+        following = asyncio.create_task(collect(log, 2))
+        await log.append([started("i1", 1)])
+        await asyncio.to_thread(cluster.stop)
+        try:
+            with pytest.raises(StoreError, match=r"^cannot use postgresql://.*does not answer"):
+                await asyncio.wait_for(log.append([started("i1", 2)]), 10)
+            assert "the database does not answer" in (log.unavailable or "")
+            with pytest.raises(StoreError, match=r"^cannot read postgresql://"):
+                await log.head()
+        finally:
+            await asyncio.to_thread(cluster.start)
+
+        async def goes_on() -> bool:
+            try:
+                return await log.append([started("i1", 2)]) == 2
+            except StoreError:
+                return False
+
+        await until.soon(goes_on, 10)
+        assert log.unavailable is None
+        assert [each.position for each in await asyncio.wait_for(following, 10)] == [1, 2]
+
+
+async def test_closing_in_an_outage_waits_for_nothing(cluster: Cluster, database: str) -> None:
+    async with node(database) as log:
+        await asyncio.to_thread(cluster.stop)
+        try:
+            waiting = asyncio.create_task(log.append([started("i1", 1)]))
+            await asyncio.sleep(0)
+            await asyncio.wait_for(log.close(), 15)
+            with pytest.raises(StoreError, match="does not answer"):
+                await waiting
+        finally:
+            await asyncio.to_thread(cluster.start)
+
+
+async def test_a_database_that_went_back_in_time_is_not_appended_to(database: str) -> None:
+    async with node(database) as log:
+        await log.append([started("i1", version) for version in (1, 2, 3)])
+        with owner(database) as connection:
+            connection.execute("ALTER TABLE healer.event DISABLE TRIGGER USER")
+            connection.execute("DELETE FROM healer.event WHERE position = 3")
+            connection.execute(
+                "UPDATE healer.head SET position = 2, "
+                "hash = (SELECT hash FROM healer.event WHERE position = 2)"
+            )
+        cut_connections(database)
+        for _ in range(2):
+            with pytest.raises(
+                StoreError, match="event 3 was acknowledged and is missing; the log"
+            ):
+                await log.append([started("i1", 3)])
+        assert log.broken == "event 3 was acknowledged and is missing"
+        assert await log.head() == 2
+
+
+# --- opening -------------------------------------------------------------------------------------
+
+
+def refusal(url: str, *, read_only: bool = False) -> str:
+    with pytest.raises(StoreError) as refused:
+        open_log(url, new_log_id=lambda: "log-1", read_only=read_only)
+    text = str(refused.value)
+    assert text.startswith("cannot open postgresql://")
+    assert "\n" not in text
+    return text
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_what_keeps_a_log_from_being_opened_is_one_line_without_the_password(
+    cluster: Cluster, free_port: int, read_only: bool
+) -> None:
+    at = f"127.0.0.1:{cluster.port}"
+    wrong = refusal(f"postgresql://healer:s3cr3t-wrong@{at}/postgres", read_only=read_only)
+    assert "password authentication failed" in wrong
+    missing = refusal(
+        f"postgresql://healer:{quote(PASSWORD, '')}@{at}/nowhere", read_only=read_only
+    )
+    assert 'database "nowhere" does not exist' in missing
+    nobody = refusal(f"postgresql://healer:s3cr3t@127.0.0.1:{free_port}/x", read_only=read_only)
+    assert "refused" in nobody
+    nameless = refusal("postgresql://healer:s3cr3t@nowhere.invalid/x", read_only=read_only)
+    assert "nowhere.invalid" in nameless
+    for text in (wrong, missing, nobody, nameless):
+        assert "s3cr3t" not in text
+
+
+def test_a_schema_of_another_program_is_left_alone(database: str) -> None:
+    with owner(database) as connection:
+        connection.execute("CREATE SCHEMA healer CREATE TABLE event (id int)")
+    assert "its schema healer belongs to another program" in refusal(database)
+
+
+def test_a_log_of_another_version_is_left_alone(database: str) -> None:
+    open_and_close(database)
+    with owner(database) as connection:
+        connection.execute("UPDATE healer.meta SET schema_version = 99")
+    assert "its schema version is 99; allowed: 1" in refusal(database)
+
+
+def test_reading_only_makes_no_log(database: str) -> None:
+    assert "it is empty" in refusal(database, read_only=True)
+
+
+def test_a_server_that_would_lose_events_is_refused(cluster: Cluster, database: str) -> None:
+    with owner(database) as connection:
+        try:
+            connection.execute("ALTER SYSTEM SET fsync = off")
+            connection.execute("SELECT pg_reload_conf()")
+            Until()(lambda: _setting(database, "fsync") == "off")
+            assert "fsync=off and would lose acknowledged events" in refusal(database)
+        finally:
+            connection.execute("ALTER SYSTEM RESET fsync")
+            connection.execute("SELECT pg_reload_conf()")
+            Until()(lambda: _setting(database, "fsync") == "on")
+
+
+def _setting(url: str, name: str) -> str:
+    with owner(url) as connection:
+        return str(connection.execute("SELECT current_setting(%s)", (name,)).fetchone()[0])
+
+
+async def test_a_commit_is_durable_whatever_the_role_is_set_to(database: str) -> None:
+    from healer.store.postgres.connection import connect
+    from healer.store.postgres.place import locate
+
+    with owner(database) as connection:
+        connection.execute("CREATE ROLE hasty SUPERUSER LOGIN")
+        try:
+            connection.execute("ALTER ROLE hasty SET synchronous_commit = off")
+            place = locate(database.replace("user=healer", "user=hasty"))
+            with connect(place, writing=True) as ours:
+                shown = ours.execute("SHOW synchronous_commit").fetchone()
+            assert shown == ("on",)
+        finally:
+            connection.execute("DROP ROLE hasty")
+
+
+def open_and_close(url: str, *facts: PlaybookStarted) -> str | None:
+    """What an opening says of the log."""
+
+    async def use() -> str | None:
+        async with node(url) as log:
+            if facts:
+                await log.append(facts)
+            return log.broken
+
+    return asyncio.run(use())
+
+
+# --- immutable -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE healer.event SET time = 0",
+        "DELETE FROM healer.event",
+        "TRUNCATE healer.event",
+        "INSERT INTO healer.event SELECT * FROM healer.event ON CONFLICT (position) "
+        "DO UPDATE SET time = 0",
+    ],
+)
+def test_even_the_owner_cannot_change_an_event(database: str, statement: str) -> None:
+    open_and_close(database, started("i1", 1))
+    with owner(database) as connection, pytest.raises(psycopg.Error, match="the log is immutable"):
+        connection.execute(statement)
+
+
+def test_a_role_that_may_only_append_is_enough(database: str) -> None:
+    from healer.store.postgres.schema import grants
+
+    open_and_close(database, started("i1", 1))
+    theirs = database.replace("user=healer", "user=node%22x")
+    with owner(database) as connection:
+        connection.execute('CREATE ROLE "node""x" LOGIN')
+        try:
+            connection.execute(grants('node"x'))
+            assert open_and_close(theirs, started("i1", 2)) is None
+            for statement in (
+                "UPDATE healer.event SET time = 0",
+                "DELETE FROM healer.event",
+                "TRUNCATE healer.event",
+                "ALTER TABLE healer.event DISABLE TRIGGER USER",
+                "UPDATE healer.meta SET log_id = ''",
+            ):
+                with owner(theirs) as node_x, pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    node_x.execute(statement)
+        finally:
+            connection.execute('DROP OWNED BY "node""x"')
+            connection.execute('DROP ROLE "node""x"')
+    assert require_whole_chain(database) == 2
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        ("UPDATE healer.event SET body = body || ' ' WHERE position = 2", "event 2 does not match"),
+        ("DELETE FROM healer.event WHERE position = 2", "event 2 is missing"),
+        ("DELETE FROM healer.event WHERE position = 3", "event 3 is missing"),
+        ("DELETE FROM healer.event", "event 1 is missing"),
+        ("UPDATE healer.head SET position = 2", "event 3 is not the one that the head"),
+        ("UPDATE healer.head SET hash = '\\x00'", "event 3 is not the one that the head"),
+    ],
+)
+async def test_a_harmed_log_can_only_be_read(database: str, harm: str, said: str) -> None:
+    async with node(database) as log:
+        await log.append([started("i1", version) for version in (1, 2, 3)])
+    with owner(database) as connection:
+        connection.execute("ALTER TABLE healer.event DISABLE TRIGGER USER")
+        connection.execute(harm.encode())
+    async with node(database) as log:
+        assert said in (log.broken or "")
+        with pytest.raises(StoreError, match="the log can only be read"):
+            await log.append([started("i2", 1)])
+        assert len(await log.read()) == await _count(log)
+
+
+async def _count(log: PostgresLog) -> int:
+    return len([each async for each in _all(log)])
+
+
+async def test_open_issues_are_made_anew_from_the_log(database: str) -> None:
+    async with node(database) as log:
+        await log.append([factory.issue_detected(stream="i1", component="a")])
+        await log.append([factory.issue_detected(stream="i2", component="b")])
+        await log.append([factory.issue_verified(stream="i2", version=2)])
+    with owner(database) as connection:
+        connection.execute("UPDATE healer.open_issue SET component = 'c'")
+        connection.execute("INSERT INTO healer.open_issue VALUES ('b', 'i2')")
+    async with node(database) as log:
+        assert await log.open_issues() == {"a": "i1"}
+
+
+async def test_what_postgresql_has_no_text_for_is_refused_alone(database: str) -> None:
+    async with node(database) as log:
+        outcomes = await asyncio.gather(
+            log.append([started("i1", 1)]),
+            log.append([started("i\0", 1)]),
+            log.append([factory.issue_detected(stream="i2", component="a\0")]),
+            log.append([factory.issue_detected(stream="i3", component="\u00e4\U0001f525")]),
+            return_exceptions=True,
+        )
+        assert (outcomes[0], outcomes[3]) == (1, 2)
+        assert all("no NUL" in str(outcome) for outcome in outcomes[1:3])
+        assert await log.open_issues() == {"\u00e4\U0001f525": "i3"}
+        assert await log.stream("i\0") == []

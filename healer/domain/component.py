@@ -113,10 +113,14 @@ class Component(Aggregate):
 
     def in_maintenance(self, stamp: Stamp) -> bool:
         """Whether a maintenance window is open at `stamp.now`."""
+        return self.maintenance_left(stamp) > 0
+
+    def maintenance_left(self, stamp: Stamp) -> float:
+        """Seconds that are left of the maintenance window at `stamp.now`; 0 when none is open."""
         window = self.maintenance
-        return (
-            window is not None and (stamp.now - window.timestamp).total_seconds() < window.duration
-        )
+        if window is None:
+            return 0.0
+        return max(0.0, window.duration - (stamp.now - window.timestamp).total_seconds())
 
     def evolve(self, event: fact.ComponentFact) -> None:
         """Apply one fact; never refuses."""

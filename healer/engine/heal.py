@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar, assert_never
 
 import structlog
@@ -284,6 +284,10 @@ class Heal:
             )
             if isinstance(verdict, Go):
                 break
+            if verdict.reason == "maintenance":
+                # Nothing announces the end of a window.
+                left = self._instance.component.maintenance_left(self._stamp())
+                verdict = replace(verdict, retry_in=left)
             await self._withhold(verdict)
             patience = self._until_deadline(verdict)
             seconds = min((t for t in (verdict.retry_in, patience) if t is not None), default=None)

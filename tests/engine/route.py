@@ -1,4 +1,4 @@
-"""One real fault for each issue type, made in the world of a stage, and what it takes to heal it."""
+"""One real fault for each issue type, made in the world of a stage, and what heals it."""
 
 from __future__ import annotations
 

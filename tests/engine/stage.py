@@ -139,6 +139,11 @@ class Stage:
         )
         return self.engine
 
+    def new_healer_started(self) -> Stage:
+        """`async with` this: another healer over the same world and the same log."""
+        self.new_healer()
+        return self
+
     async def kill(self) -> None:
         """The healer is killed with SIGKILL, wherever it is."""
         self.host.die()
@@ -224,12 +229,11 @@ class Stage:
     def answers(self, port: int = PORT) -> bool:
         """Whether a launched process listens on the port and is well."""
         process = self.serving(port)
-        return (
-            process is not None
-            and process.launch_id is not None
-            and process.state == "S"
-            and process.answers is Reason.OK
-        )
+        return process is not None and process.launch_id is not None and self._is_well(port)
+
+    def _is_well(self, port: int) -> bool:
+        process = self.serving(port)
+        return process is not None and process.state == "S" and process.answers is Reason.OK
 
     def signalled(self) -> list[ProcessIdentity]:
         """Everybody who was ever sent a signal by a healer."""
@@ -257,13 +261,15 @@ class Stage:
         return [_line(each.event) for each in await self.log.read(limit=100_000)]
 
     async def healthy(self, *names: str, within: float = 600.0) -> None:
-        """Wait until components are healthy and have no open issue."""
+        """Wait until components answer, are known to be healthy and have no open issue."""
         wanted = names or tuple(self.specs)
 
         async def settled() -> bool:
-            opened = await self.log.open_issues()
-            states = [self.engine.status(name).health.health for name in wanted]
-            return all(state is Health.HEALTHY for state in states) and not opened.keys() & wanted
+            now = [self.engine.status(name) for name in wanted]
+            well = all(
+                each.health.health is Health.HEALTHY and self._is_well(each.port) for each in now
+            )
+            return well and not (await self.log.open_issues()).keys() & wanted
 
         await self.until(settled, within)
 

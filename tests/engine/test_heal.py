@@ -85,7 +85,7 @@ async def test_a_recurrence_names_the_issue_before_it() -> None:
 
 @in_virtual_time
 async def test_a_quiet_day_adds_nothing_to_the_log() -> None:
-    async with Stage() as stage:
+    async with Stage(spec(interval=60.0)) as stage:
         await stage.healthy()
         before = await stage.log.head()
         await asyncio.sleep(24 * 3600 - 60)

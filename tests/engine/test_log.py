@@ -1,0 +1,146 @@
+"""The log first: what cannot be written is not done, and what was begun is finished or found."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from healer.domain.events import (
+    HealWithheld,
+    IssueDetected,
+    ProcessAdopted,
+    StepSettled,
+    StepStarted,
+    StepSucceeded,
+)
+from healer.domain.playbook import Settlement
+from healer.engine import HealRequest
+from healer.errors import HealWithheldError
+from healer.testing import Program
+from tests.engine.route import ROUTES
+from tests.engine.stage import PORT, Stage, in_virtual_time, spec
+
+
+@in_virtual_time
+@pytest.mark.parametrize("route", ["process_crashed", "connection_refused", "connection_timeout"])
+async def test_no_effect_is_had_whose_intent_could_not_be_written(route: str) -> None:
+    async with Stage() as stage:
+        await stage.healthy()
+        stage.log.refuses = lambda events: any(isinstance(each, StepStarted) for each in events)
+        processes = set(stage.world.processes)
+        ROUTES[route].make(stage)
+        await asyncio.sleep(120)
+        assert stage.world.signals == []
+        assert len(stage.world.starts) == 1
+        assert set(stage.world.processes) <= processes
+        stage.log.refuses = lambda _: False
+        await stage.healthy()
+        assert stage.answers()
+    assert len(stage.world.starts) == 2
+
+
+@in_virtual_time
+async def test_a_log_that_is_away_holds_everything_and_is_gone_on_with_when_it_returns() -> None:
+    async with Stage() as stage:
+        await stage.healthy()
+        stage.log.refuses = lambda _: True
+        stage.crash()
+        await asyncio.sleep(600)
+        assert stage.serving() is None
+        stage.log.refuses = lambda _: False
+        await stage.healthy()
+        issues = await stage.issues()
+    assert stage.answers()
+    assert all(issue.closed for issue in issues)
+    assert len(stage.world.starts) == 2
+
+
+@in_virtual_time
+async def test_an_outcome_that_could_not_be_written_is_looked_for_and_not_repeated() -> None:
+    async with Stage() as stage:
+        await stage.healthy()
+        stage.log.refuses = lambda events: any(
+            isinstance(each, StepSucceeded) and each.action == "start" for each in events
+        )
+        stage.crash()
+        await stage.until(lambda: len(stage.world.starts) == 2)
+        await asyncio.sleep(60)
+        stage.log.refuses = lambda _: False
+        await stage.healthy()
+        settled = [each for each in await stage.facts(StepSettled) if each.action == "start"]
+    assert [each.settlement for each in settled] == [Settlement.OBSERVED]
+    assert len(stage.world.starts) == 2
+    assert stage.answers()
+    assert stage.host.holding == ()
+
+
+@in_virtual_time
+async def test_stopping_in_the_middle_of_a_step_records_its_outcome() -> None:
+    stage = Stage(programs={"chat_api": Program(shutdown=0.5)})
+    async with stage:
+        await stage.healthy()
+        ROUTES["connection_refused"].make(stage)
+        await stage.until(lambda: stage.world.signals)
+    issue = (await stage.issues())[-1]
+    assert not issue.closed
+    assert issue.intent is None
+    (ended,) = [s for s in await stage.facts(StepSucceeded) if s.action == "terminate"]
+    assert len(ended.result.stopped) == 1
+    assert stage.serving() is None
+    async with stage.new_healer_started():
+        await stage.healthy()
+        assert len(await stage.facts(IssueDetected)) == 2
+    assert stage.answers()
+    assert len(stage.world.starts) == 2
+
+
+@in_virtual_time
+async def test_a_component_lives_on_when_the_healer_stops_and_is_adopted_by_the_next() -> None:
+    stage = Stage()
+    async with stage:
+        await stage.healthy()
+    process = stage.serving()
+    assert process is not None
+    async with stage.new_healer_started():
+        await stage.healthy()
+        assert stage.engine.status("chat_api").process == process.identity
+        adopted = await stage.facts(ProcessAdopted)
+        stage.crash()
+        await stage.healthy()
+    assert len(adopted) == 1
+    assert len(await stage.facts(ProcessAdopted)) == 2
+    assert stage.answers()
+
+
+@in_virtual_time
+async def test_a_crash_while_no_healer_lived_is_healed_by_the_next_one() -> None:
+    stage = Stage()
+    async with stage:
+        await stage.healthy()
+    stage.crash()
+    async with stage.new_healer_started():
+        await stage.healthy()
+    assert stage.answers()
+    assert len(stage.world.starts) == 2
+
+
+@in_virtual_time
+async def test_who_asks_while_the_healer_stops_is_told_so() -> None:
+    stage = Stage(spec(mode="observe"))
+    async with stage:
+        await stage.until(lambda: stage.facts(HealWithheld))
+    with pytest.raises(HealWithheldError):
+        await stage.engine.heal("chat_api", HealRequest(actor="cli"))
+
+
+@in_virtual_time
+async def test_nothing_is_held_after_the_healer_has_stopped() -> None:
+    specs = [spec(f"c{number}", PORT + number) for number in range(3)]
+    stage = Stage(*specs)
+    async with stage:
+        await stage.healthy()
+        stage.crash(PORT)
+        await asyncio.sleep(0.001)
+    assert stage.host.holding == ()
+    assert stage.world.reserved == set()

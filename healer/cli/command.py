@@ -12,6 +12,8 @@ import typer
 
 from healer.cli.form import Output
 from healer.cli.lazy import Lazy
+from healer.cli.replay import replay
+from healer.cli.schemas import schemas
 
 if TYPE_CHECKING:
     from healer.cli import act as _act
@@ -230,9 +232,12 @@ def demo(
     *,
     json_output: Annotated[bool, typer.Option("--json", help="One object for programs.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the scratch directory.")] = False,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", help="Draw one healing and the table as SVG.")
+    ] = None,
 ) -> None:
     """Start a small stack, break it for real, and watch it being healed."""
-    raise typer.Exit(_demo.demo(json_output=json_output, store=store, keep=keep))
+    raise typer.Exit(_demo.demo(json_output=json_output, store=store, keep=keep, picture=picture))
 
 
 @app.command()
@@ -243,3 +248,7 @@ def version() -> None:
     except PackageNotFoundError:
         number = "(not installed)"
     typer.echo(f"healer {number}")
+
+
+app.command()(schemas)
+app.add_typer(replay)

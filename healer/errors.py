@@ -114,10 +114,17 @@ class HealInProgressError(HealerError):
 
 
 class HealWithheldError(HealerError):
-    """A heal was asked for and is not allowed now. `reason` and `arithmetic` say why."""
+    """A heal was asked for and is not allowed now. `reason` (a stable word) and `arithmetic` say
+    why."""
 
     def __init__(
-        self, component: str, issue_id: str | None, reason: str, arithmetic: dict[str, float]
+        self,
+        component: str,
+        issue_id: str | None,
+        reason: str,
+        arithmetic: dict[str, float],
+        *,
+        hint: str | None = None,
     ) -> None:
         self.component = component
         self.issue_id = issue_id
@@ -125,4 +132,5 @@ class HealWithheldError(HealerError):
         self.arithmetic = dict(arithmetic)
         figures = ", ".join(f"{key}={value:g}" for key, value in self.arithmetic.items())
         shown = f" ({figures})" if figures else ""
+        shown += f"; {hint}" if hint else ""
         super().__init__(f"cannot heal {component!r} now: {reason}{shown}")

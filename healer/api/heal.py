@@ -56,6 +56,7 @@ async def heal(engine: Engine, wish: HealWish) -> tuple[str, dict[str, Json] | N
         severity=wish.severity,
         playbooks=wish.playbooks,
         skip=wish.skip,
+        reason=wish.reason,
     )
     _check_watching(engine)
     issue_id = await engine.heal(name, request)

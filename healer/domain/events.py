@@ -113,7 +113,7 @@ class IssueDetected(IssueEvent):
 
     `seen_after` is how many seconds passed between the first evidence and this event, by the
     monotonic clock. `previous` names the component's last issue; `recurrence` counts the issues
-    before this one.
+    before this one. `reason` is what an operator who asked for the heal said it is for.
     """
 
     TOPIC: ClassVar[str] = "issue.detected.v1"
@@ -128,6 +128,7 @@ class IssueDetected(IssueEvent):
     seen_after: float = 0.0
     previous: str | None = None
     recurrence: int = 0
+    reason: str | None = None
 
 
 class DiagnosisStarted(IssueEvent):

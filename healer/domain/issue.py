@@ -127,6 +127,7 @@ class NetworkIssue(Aggregate):
         seen_after: float = 0.0,
         previous: str | None = None,
         recurrence: int = 0,
+        reason: str | None = None,
     ) -> Self:
         """Open an issue. The log refuses it when the component has an open one."""
         issue = cls(issue_id)
@@ -144,6 +145,7 @@ class NetworkIssue(Aggregate):
             seen_after=seen_after,
             previous=previous,
             recurrence=recurrence,
+            reason=reason,
         )
         return issue
 

@@ -101,6 +101,8 @@ class Engine:
         self._clock = clock
         self._stopping = asyncio.Event()
         self.fleet = FleetBook(specs, budget, clock=clock, ids=ids)
+        self._started = False
+        self._defect: asyncio.Future[BaseException]
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._keepers: dict[str, Keeper] = {}
         for name, spec in specs.items():
@@ -131,13 +133,19 @@ class Engine:
     @property
     def running(self) -> bool:
         """Whether components are being watched."""
-        return bool(self._tasks) and not self._stopping.is_set()
+        return self._started and not self._stopping.is_set()
 
     async def start(self) -> bool:
         """Take in what the log remembers, then watch; False when it was running already."""
-        if self._tasks:
+        if self._started:
             return False
-        await self._remember()
+        self._started = True
+        self._defect = asyncio.get_running_loop().create_future()
+        try:
+            await self._remember()
+        except BaseException:
+            self._started = False
+            raise
         for name, keeper in self._keepers.items():
             task = asyncio.create_task(keeper.run(), name=f"keeper {name}")
             task.add_done_callback(self._keeper_ended)
@@ -157,15 +165,8 @@ class Engine:
         self._tasks.clear()
 
     async def failed(self) -> BaseException:
-        """Wait for a keeper to die of a defect: the daemon must not go on without it."""
-        while True:
-            done, _ = await asyncio.wait(self._tasks.values(), return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                error = None if task.cancelled() else task.exception()
-                if error is not None:
-                    return error
-            if self._stopping.is_set():
-                await asyncio.Event().wait()
+        """Wait, once started, for a keeper to die of a defect: the daemon must not go on then."""
+        return await asyncio.shield(self._defect)
 
     # What may be asked
 
@@ -247,10 +248,13 @@ class Engine:
 
         Raises:
             UnknownNameError: there is no such component or playbook.
+            HealWithheldError: nothing is wrong, and neither type nor playbook is named.
         """
         keeper = self._keeper(name)
         instance = keeper.instance
         if issue_type is None:
+            wanted = HealRequest("dry-run", playbooks=tuple(playbooks) if playbooks else None)
+            await keeper.refuse_needless(wanted, await keeper.watch.probe())
             issue_type = await keeper.watch.classify(
                 await keeper.watch.evidence(keeper.watch.last_probe)
             )
@@ -276,10 +280,9 @@ class Engine:
 
     def withheld(self, name: str) -> Withhold | None:
         """Why a heal of the component would be withheld now; None when it would not."""
-        keeper = self._keeper(name)
-        verdict = self.fleet.ask(
-            name, keeper.instance.component.mode, maintenance=False, forced=False
-        )
+        component = self._keeper(name).instance.component
+        mode = component.mode if component.registered else self.fleet.specs[name].mode
+        verdict = self.fleet.ask(name, mode, maintenance=False, forced=False)
         return verdict if isinstance(verdict, Withhold) else None
 
     async def approve(self, name: str, actor: str) -> str:
@@ -330,5 +333,8 @@ class Engine:
             after = batch[-1].position
 
     def _keeper_ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and task.exception() is not None:
-            _log.critical("keeper_died", task=task.get_name(), exc_info=task.exception())
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            _log.critical("keeper_died", task=task.get_name(), exc_info=error)
+            if not self._defect.done():
+                self._defect.set_result(error)

@@ -40,13 +40,15 @@ _log = structlog.get_logger("healer.keeper")
 
 @dataclass(frozen=True, slots=True)
 class HealRequest:
-    """A heal that somebody asked for. None for the issue type: what the evidence says."""
+    """A heal that somebody asked for. Without an issue type it is what the evidence says; `reason`
+    is what they said it is for."""
 
     actor: str
     issue_type: IssueType | None = None
     severity: Severity | None = None
     playbooks: tuple[str, ...] | None = None
     skip: tuple[str, ...] = ()
+    reason: str | None = None
 
 
 class Keeper:
@@ -92,8 +94,6 @@ class Keeper:
                 raise HealInProgressError(self.name, self.heal.issue.id)
             self.heal.force(_wishes(wanted))
             return self.heal.issue.id
-        if not self._requests.empty():
-            raise HealInProgressError(self.name, "that is being opened")
         opened: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._requests.put_nowait((wanted, opened))
         return await opened
@@ -185,26 +185,36 @@ class Keeper:
         try:
             probe = await self.watch.probe()
             evidence = await self.watch.evidence(probe)
-            await self._refuse_needless(wanted, probe)
+            await self.refuse_needless(wanted, probe)
             detection = Detection(
                 issue_type=wanted.issue_type or await self.watch.classify(evidence),
                 evidence=evidence,
                 first_seen=self._clock.monotonic(),
                 epoch=self.watch.state.epoch,
             )
-            await self._open(detection, _wishes(wanted), severity=wanted.severity, opened=opened)
+            await self._open(
+                detection,
+                _wishes(wanted),
+                severity=wanted.severity,
+                reason=wanted.reason,
+                opened=opened,
+            )
         except BaseException as error:
             if not opened.done():
                 opened.set_exception(error)
             if not isinstance(error, HealWithheldError):
                 raise
 
-    async def _refuse_needless(self, wanted: HealRequest, probe: ProbeResult) -> None:
-        """A heal that was asked for without saying of what, where there is nothing to see."""
+    async def refuse_needless(self, wanted: HealRequest, probe: ProbeResult) -> None:
+        """Refuse a heal that is asked for without saying of what, where there is nothing to see.
+
+        Raises:
+            HealWithheldError: the component is healthy, and neither type nor playbook is named.
+        """
         unsaid = wanted.issue_type is None and wanted.playbooks is None
         if unsaid and probe.outcome is Outcome.HEALTHY and not await self.watch.usurped():
-            reason = "it is healthy; name an issue type or a playbook to heal it all the same"
-            raise HealWithheldError(self.name, None, reason, {})
+            hint = "name an issue type or a playbook to heal it all the same"
+            raise HealWithheldError(self.name, None, "healthy", {}, hint=hint)
 
     async def _open(
         self,
@@ -212,6 +222,7 @@ class Keeper:
         wishes: Wishes,
         *,
         severity: Severity | None,
+        reason: str | None = None,
         opened: asyncio.Future[str] | None = None,
     ) -> None:
         spec = self.instance.spec
@@ -228,6 +239,7 @@ class Keeper:
             seen_after=self._clock.monotonic() - detection.first_seen,
             previous=self.last_issue,
             recurrence=self._issues,
+            reason=reason,
             stamp=self._journal.stamp(wishes.actor),
         )
         if opened is not None:
@@ -252,6 +264,7 @@ class Keeper:
             first_seen=first_seen,
         )
         try:
+            await self._hand_over_requests(self.heal)
             await self.heal.run()
         finally:
             self.heal = None
@@ -259,6 +272,15 @@ class Keeper:
             if not ended.done():
                 ended.set_result(issue)
             ended.exception()
+
+    async def _hand_over_requests(self, heal: Heal) -> None:
+        """Whoever asked for a heal while the issue was being opened gets this one."""
+        if not self._requests.empty():
+            await self._journal.save(self.instance.component, heal.issue)
+        while not self._requests.empty():
+            wanted, opened = self._requests.get_nowait()
+            heal.force(_wishes(wanted))
+            opened.set_result(heal.issue.id)
 
     # What the watch reports
 

@@ -19,11 +19,10 @@ import orjson
 
 from replay.export.error import ExportError
 from replay.export.manifest import MANIFEST, Manifest
-from replay.export.staging import STAGED, sync_directory
+from replay.export.staging import JOURNAL, STAGED, sync_directory
 
 __all__ = ["commit", "locked", "recover"]
 
-_JOURNAL: Final = "commit.json"
 _LOCK: Final = ".lock"
 
 
@@ -54,7 +53,7 @@ def commit(directory: Path, names: Iterable[str], manifest: Manifest) -> None:
         OSError: it could not be done; once the journal stands, the next export finishes it.
     """
     journal = orjson.dumps({"names": sorted(names), "manifest": manifest.dump().decode()})
-    _write(directory / STAGED / _JOURNAL, journal)
+    _write(directory / JOURNAL, journal)
     _carry_out(directory, journal)
 
 
@@ -67,7 +66,7 @@ def recover(directory: Path) -> None:
     """
     staged = directory / STAGED
     try:
-        journal = (staged / _JOURNAL).read_bytes()
+        journal = (directory / JOURNAL).read_bytes()
     except FileNotFoundError:
         if staged.exists():
             shutil.rmtree(staged)
@@ -82,7 +81,7 @@ def _carry_out(directory: Path, journal: bytes) -> None:
         names = list(plan["names"])
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ExportError(
-            directory, f"its {STAGED}/{_JOURNAL} is damaged: {error}; remove {STAGED}"
+            directory, f"its {JOURNAL} is damaged: {error}; remove {STAGED}"
         ) from error
     touched = {directory}
     for name in names:

@@ -16,10 +16,13 @@ from replay.export.format import FORMATS, Writer
 from replay.export.manifest import FileEntry
 from replay.export.table import Row, Table
 
-__all__ = ["STAGED", "Staging", "sync_directory"]
+__all__ = ["JOURNAL", "STAGED", "Staging", "sync_directory"]
 
 STAGED: Final = ".staged"
 """Where files under way stand. No reader's pattern for a table finds them there."""
+
+JOURNAL: Final = f"{STAGED}/commit.json"
+"""The commit that is being carried out, if there is one."""
 
 _OPEN_PARTS: Final = 16
 """Days that are written to at once, of each table; of more, the one that was written to longest ago
@@ -78,6 +81,7 @@ class Staging:
         self, directory: Path, format: str, metadata: Mapping[str, str], *, batch: int
     ) -> None:
         self._root = directory / STAGED
+        self._journal = directory / JOURNAL
         self._ending = format
         self._begin = FORMATS[format]
         self._metadata = metadata
@@ -169,11 +173,12 @@ class Staging:
             sync_directory(directory)
 
     def abort(self) -> None:
-        """Let go of everything; nothing that is under way stays."""
+        """Let go of everything. Nothing that is under way stays, but for a commit that has been
+        written down: the next export carries it out."""
         for parts in self._parts.values():
             for part in parts.values():
                 part.abandon()
         self._parts.clear()
         self._waiting.clear()
-        if self._root.exists():
+        if self._root.exists() and not self._journal.exists():
             shutil.rmtree(self._root)

@@ -400,6 +400,29 @@ def test_an_export_that_is_killed_anywhere_is_continued_to_the_same_rows(
     assert files(tmp_path) == sorted({*named, "manifest.json"})
 
 
+async def test_a_commit_that_was_written_down_is_carried_out_by_the_next_export(tmp_path, exported):
+    obstacle = tmp_path / "health"  # what comes before it in the alphabet has its name already
+    obstacle.write_text("in the way")
+    with pytest.raises(ExportError, match="health"):
+        await export(MemoryLog(FACTS[:600]), tmp_path)
+    assert (tmp_path / ".staged" / "commit.json").exists()
+    assert not (tmp_path / "manifest.json").exists()
+    obstacle.unlink()
+    await export(MemoryLog(FACTS), tmp_path)
+    for table in TABLES:
+        assert rows_of(tmp_path, table) == rows_of(exported, table)
+    assert not (tmp_path / ".staged").exists()
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b'{"names": 3, "manifest": "{}"}'])
+async def test_a_damaged_journal_is_named_and_nothing_is_removed(tmp_path, data):
+    (tmp_path / ".staged").mkdir()
+    (tmp_path / ".staged" / "commit.json").write_bytes(data)
+    with pytest.raises(ExportError, match=r"commit\.json is damaged"):
+        await export(MemoryLog(FACTS), tmp_path)
+    assert (tmp_path / ".staged" / "commit.json").read_bytes() == data
+
+
 async def test_two_exports_do_not_write_into_one_directory(tmp_path):
     from replay.export.commit import locked
 

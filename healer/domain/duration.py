@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field
 __all__ = ["Duration", "format_duration", "parse_duration"]
 
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
 _LONGEST: Final = 32
 FORMS: Final = "500ms, 5s, 1m, 1h30m, 2d, or a number of seconds"
 

@@ -31,7 +31,7 @@ __all__ = [
     "SystemdLaunch",
 ]
 
-_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}", re.IGNORECASE)
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}", re.IGNORECASE | re.ASCII)
 
 
 class IssueType(StrEnum):
@@ -98,7 +98,7 @@ class PortRange(Value):
             return {"first": value, "last": value}
         if isinstance(value, str):
             first, dash, last = value.partition("-")
-            if first.strip().isdigit() and (not dash or last.strip().isdigit()):
+            if first.strip().isdecimal() and (not dash or last.strip().isdecimal()):
                 return {"first": int(first), "last": int(last or first)}
             raise ValueError(f"{value!r} is not a port range; allowed: 8220-8229")
         return value

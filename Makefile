@@ -53,8 +53,8 @@ bench: $(DEVELOPMENT) ## Measure, and print tables with medians and ratios
 	@for bench in $(or $(BENCH),$(wildcard tests/bench/bench_*.py)); do \
 		$(BIN)/python "$$bench" $(ARGS) || exit; done
 
-soak: $(DEVELOPMENT) ## Run the slow proofs
-	@$(BIN)/python -m pytest -m soak --timeout=0 $(ARGS)
+soak: $(DEVELOPMENT) ## Kill the healer in mid-heal, for as long as asked (ARGS="--kills 10000")
+	@$(BIN)/python -m tests.soak $(ARGS)
 
 # The oldest supported Python resolves to the largest tree: back-ports that newer ones do without.
 lock: $(CREATED) ## Resolve the lock files anew (ARGS=--upgrade to move the pins)

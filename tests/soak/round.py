@@ -1,0 +1,177 @@
+"""One round: break components, kill the healer (again and again), let the last one bring rest."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from random import Random
+from typing import Final
+
+import orjson
+
+from tests.soak.driver import MOMENTS, SYNCS, sync_shim
+from tests.soak.stack import Healer, Stack
+from tests.soak.world import is_alive, request, wait
+
+__all__ = ["FAULTS", "Death", "Tally", "finish", "play", "random_deaths"]
+
+Fault = Callable[[Stack, str], None]
+
+
+def _kill(stack: Stack, name: str) -> None:
+    for found in stack.alive(name):
+        os.kill(found.pid, signal.SIGKILL)
+
+
+def _stop(stack: Stack, name: str) -> None:
+    for found in stack.alive(name):
+        os.kill(found.pid, signal.SIGSTOP)
+
+
+def _make(port: int, kind: str) -> None:
+    answer = request(port, "POST /fault", orjson.dumps({"kind": kind}))
+    if b" 202 " not in answer:
+        raise TimeoutError(f"port {port} did not take the fault {kind}: {answer!r}")
+
+
+def _tell(kind: str) -> Fault:
+    return lambda stack, name: _make(stack.port(name), kind)
+
+
+def _rob(stack: Stack, name: str, *, sick: bool = False) -> None:
+    """A stranger has the port before the healer can look: it is held still meanwhile. One that is
+    sick answers as a component would that has to be restarted."""
+    healer = stack.healer
+    assert healer is not None
+    healer.signal(signal.SIGSTOP)
+    try:
+        port = stack.port(name)
+        victims = [found.pid for found in stack.alive(name)]
+        _kill(stack, name)
+        wait(lambda: not any(is_alive(pid) for pid in victims), 10, f"the end of {name}")
+        stack.thieves.append(stack.bring_stranger(port))
+        if sick:
+            _make(port, "500")
+    finally:
+        healer.signal(signal.SIGCONT)
+
+
+FAULTS: Final[dict[str, Fault]] = {
+    "kill": _kill,
+    "stop": _stop,
+    "close_listener": _tell("close_listener"),
+    "orphan": _tell("orphan"),
+    "500": _tell("500"),
+    "thief": _rob,
+    "sick_thief": partial(_rob, sick=True),
+}
+"""How a component is broken; each leads to another remediation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """When a healer dies: at a moment, or `after` seconds (counted from the break or its start)."""
+
+    kind: str = "time"
+    number: int = 0
+    after: float = 0.0
+
+    def __str__(self) -> str:
+        return f"{self.after:.3f} s" if self.kind == "time" else f"{self.kind} {self.number}"
+
+
+@dataclass(slots=True)
+class Tally:
+    """What has been done so far."""
+
+    rounds: int = 0
+    kills: Counter[str] = field(default_factory=Counter)
+    counts: Counter[str] = field(default_factory=Counter)
+    recoveries: list[float] = field(default_factory=list)
+    """Seconds from a last restart until all was at rest."""
+
+    @property
+    def killed(self) -> int:
+        return sum(self.kills.values())
+
+
+def random_deaths(rng: Random) -> list[Death]:
+    """How the healers of one round die, in order."""
+    kinds = [kind for kind in MOMENTS if kind not in SYNCS or sync_shim() is not None]
+    deaths = []
+    for _ in range(1 + min(int(rng.expovariate(0.5)), 5)):
+        if rng.random() < 0.5:
+            deaths.append(Death(after=rng.uniform(0.0, 0.4 if not deaths else 0.2)))
+        else:
+            deaths.append(Death(kind=rng.choice(kinds), number=rng.randint(1, 6)))
+    return deaths
+
+
+def play(stack: Stack, faults: dict[str, str], deaths: list[Death], tally: Tally) -> int:
+    """Break components (name → fault), and let healers die as told; how many did in mid-heal.
+
+    The last healer lives on. TimeoutError: something did not come to rest.
+    """
+    healer = stack.healer
+    if healer is None or not _is_calm(healer):
+        # An order that was not reached in the last round was reached after it.
+        if healer is not None:
+            healer.kill()
+            tally.kills["at rest"] += 1
+        healer = stack.start_healer()
+    if not healer.await_rest():
+        raise TimeoutError(f"the healer ended by itself with status {healer.status}")
+    killed = 0
+    restless = stack.heard.restless
+    for place, death in enumerate(deaths):
+        first = place == 0
+        if death.kind != "time":
+            healer.order(death.kind, death.number, "issue" if first else "now")
+        if first:
+            for name, fault in faults.items():
+                FAULTS[fault](stack, name)
+        if not _dies(healer, death, restless if first else None):
+            break  # all was healed before; this healer lives on
+        if healer.dead and healer.status != -signal.SIGKILL:
+            raise TimeoutError(f"the healer ended by itself with status {healer.status}")
+        healer.kill()
+        killed += 1
+        tally.kills[death.kind] += 1
+        healer = stack.start_healer()
+    if not killed:
+        return 0
+    if not healer.await_rest():
+        raise TimeoutError(f"the last healer ended by itself with status {healer.status}")
+    tally.recoveries.append(time.monotonic() - healer.begun)
+    return killed
+
+
+def _is_calm(healer: Healer) -> bool:
+    """Take a former order back; False when the healer has died of it."""
+    try:
+        return not healer.dead and healer.order("-", 0, "issue")
+    except BrokenPipeError:
+        return False
+
+
+def _dies(healer: Healer, death: Death, restless: int | None) -> bool:
+    """Wait for a healer's death; False when all was at rest before."""
+    if death.kind != "time":
+        return not healer.await_rest(after=restless)
+    deadline = time.monotonic() + death.after
+    while time.monotonic() < deadline and not healer.dead:
+        healer.listen(min(0.005, max(0.0, deadline - time.monotonic())))
+    settled = healer.heard.rest and (restless is None or healer.heard.restless > restless)
+    return not settled
+
+
+def finish(stack: Stack) -> None:
+    """Send the thieves of a round away, once it has been judged."""
+    for thief in stack.thieves:
+        stack.send_away(thief)
+    stack.thieves.clear()

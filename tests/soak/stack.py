@@ -1,0 +1,348 @@
+"""A healer's home: a directory with a log, components, bystanders, and healers that come and go."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import secrets
+import select
+import shutil
+import signal
+import socket
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from healer.demo import component as demo_component
+from healer.domain.component import component_stream
+from healer.domain.events import PortRebound
+from tests.soak import driver
+from tests.soak.world import (
+    Children,
+    Found,
+    components,
+    request,
+    start_ticks,
+    wait,
+    who_answers,
+)
+
+__all__ = ["BOUND", "Acknowledged", "Healer", "Stack"]
+
+BOUND: Final = 60.0
+"""Seconds after a restart within which everything has to be at rest (the issue's figure)."""
+
+_PORTS_EACH: Final = 8
+_RANGE: Final = range(10_000, 19_000, _PORTS_EACH)
+"""Away from the demo's ports and the tests', and below those of outgoing connections."""
+
+_FIRST: Final = os.getpid() % len(_RANGE)
+_turn: Final = itertools.cycle([*_RANGE[_FIRST:], *_RANGE[:_FIRST]])
+_PROGRAM: Final = str(Path(demo_component.__file__))
+_CHUNK: Final = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """What a healer said that its log had acknowledged."""
+
+    position: int
+    stream: str
+    version: int
+    digest: str
+
+
+@dataclass(slots=True)
+class Heard:
+    """All that the healers of a stack have said."""
+
+    acknowledged: list[Acknowledged] = field(default_factory=list)
+    spawns: list[tuple[str, str, tuple[int, ...]]] = field(default_factory=list)
+    signalled: list[tuple[int, int]] = field(default_factory=list)
+    rest: bool | None = None
+    restless: int = 0
+    """How often a healer came out of its rest."""
+    ready: int = 0
+
+    def take(self, line: str) -> None:
+        word, *rest = line.split(" ")
+        match word:
+            case "ack":
+                position, stream, version, digest = rest
+                self.acknowledged.append(Acknowledged(int(position), stream, int(version), digest))
+            case "spawn":
+                alive = tuple(int(pid) for pid in rest[2].split(",") if pid)
+                self.spawns.append((rest[0], rest[1], alive))
+            case "signal":
+                self.signalled.append((int(rest[0]), int(rest[1])))
+            case "rest":
+                self.rest = True
+            case "busy":
+                self.restless += self.rest is True
+                self.rest = False
+            case "ready":
+                self.ready += 1
+            case _:
+                raise ValueError(f"cannot understand what the healer said: {line!r}")
+
+
+class Healer:
+    """One healer process, from its fork to its death."""
+
+    def __init__(
+        self,
+        config: str,
+        directory: Path,
+        children: Children,
+        heard: Heard,
+        well: Callable[[], bool],
+    ) -> None:
+        self._children = children
+        self._well = well
+        self.heard = heard
+        heard.rest = None
+        said, saying = os.pipe()
+        taking, giving = os.pipe()
+        self._said, self._orders = said, giving
+        self._partial = b""
+        os.write(giving, b"die - 0 now\n")
+        self._plant: str | None = os.environ.get("SOAK_PLANT")
+        sys.stdout.flush()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(said)
+            os.close(giving)
+            driver.live(config, directory, taking, saying, self._plant)
+        children.ended.pop(self.pid, None)
+        os.close(saying)
+        os.close(taking)
+        self.begun = time.monotonic()
+
+    @property
+    def dead(self) -> bool:
+        self._children.reap()
+        return self.pid in self._children.ended
+
+    @property
+    def status(self) -> int:
+        return os.waitstatus_to_exitcode(self._children.ended[self.pid])
+
+    def listen(self, seconds: float = 0.0) -> None:
+        """Take in what it says, waiting `seconds` at most for the first word."""
+        while select.select([self._said], [], [], seconds)[0]:
+            piece = os.read(self._said, _CHUNK)
+            if not piece:
+                time.sleep(0.001)  # its end of the pipe is closed: it is about to be reaped
+                return
+            *lines, self._partial = (self._partial + piece).split(b"\n")
+            for line in lines:
+                self.heard.take(line.decode())
+            seconds = 0.0
+
+    def order(self, kind: str, number: int, when: str) -> bool:
+        """Tell it where to die, and wait until it knows; False when it died meanwhile.
+
+        Raises:
+            BrokenPipeError: it was dead already.
+        """
+        before = self.heard.ready
+        os.write(self._orders, f"die {kind} {number} {when}\n".encode())
+        return self.until(lambda: self.heard.ready > before, 10, "the healer takes an order")
+
+    def until(self, condition: Callable[[], bool], timeout: float, name: str) -> bool:
+        """Listen until `condition()` is true; False when the healer died before it was."""
+        deadline = time.monotonic() + timeout
+        while not condition():
+            if self.dead:
+                self.listen()
+                return bool(condition())
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"not within {timeout:g} s: {name}")
+            self.listen(0.005)
+        return True
+
+    def await_rest(self, *, after: int | None = None) -> bool:
+        """Wait until it says that all is well (again, when it was restless `after` times before)
+        and the world says so too; False when it died."""
+
+        def at_rest() -> bool:
+            settled = self.heard.rest and (after is None or self.heard.restless > after)
+            # A healer that has not noticed yet is at rest as well.
+            return bool(settled) and self._well()
+
+        return self.until(at_rest, BOUND, "everything is at rest")
+
+    def signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)  # an unreaped child's pid is nobody else's
+
+    def kill(self) -> None:
+        """SIGKILL, if it is not dead already; then hear its last words."""
+        if not self.dead:
+            self.signal(signal.SIGKILL)
+            wait(lambda: self.dead, 10, "the end of the healer")
+        self.close()
+
+    def close(self) -> None:
+        self.listen()
+        for descriptor in (self._said, self._orders):
+            os.close(descriptor)
+
+
+class Stack:
+    """Three components, two bystanders, and the healers of one log, one after the other."""
+
+    def __init__(self, directory: Path, children: Children) -> None:
+        self.directory = directory
+        self.children = children
+        self.heard = Heard()
+        self.names = ("alpha", "beta", "gamma")
+        firsts = [_free_ports() for _ in range(len(self.names) + 1)]
+        self.firsts = dict(zip(self.names, firsts, strict=False))
+        self.config = orjson.dumps(self._config()).decode()
+        self.strangers: dict[int, int] = {}
+        """Start ticks by pid of all that were ever here, the thieves of ports among them."""
+        self.sent_away: set[int] = set()
+        self.thieves: list[int] = []
+        self.healer: Healer | None = None
+        # One beside the components on a port of its own, one that listens nowhere.
+        self.bring_stranger(firsts[-1])
+        self._know(children.spawn("/bin/sleep", "100000"))
+
+    def _config(self) -> dict[str, object]:
+        argv = [sys.executable, "-S", "-E", _PROGRAM, "--port", "{port}"]
+        return {
+            "node": "soak",
+            "store": f"sqlite:///{self.directory}/healer.db",
+            "logs": str(self.directory / "logs"),
+            "defaults": {
+                "interval": "100ms",
+                "fast_interval": "20ms",
+                "timeout": "250ms",
+                "failure_threshold": 2,
+                "success_threshold": 1,
+                "start_period": "5s",
+            },
+            "budget": {
+                "attempts": 100000,
+                "backoff": {"initial": 0},
+                "max_unhealthy": "100%",
+                "max_concurrent": 8,
+            },
+            "components": {
+                name: {
+                    "port": first,
+                    "probe": {"http": "/health"},
+                    "launch": {"command": argv, "grace": "200ms"},
+                    "rebind": f"{first}-{first + _PORTS_EACH - 1}",
+                }
+                for name, first in self.firsts.items()
+            },
+        }
+
+    # Healers
+
+    def start_healer(self) -> Healer:
+        def well() -> bool:
+            return all(self.serves(name) for name in self.names)
+
+        self.healer = Healer(self.config, self.directory, self.children, self.heard, well)
+        return self.healer
+
+    # The world
+
+    def alive(self, name: str) -> list[Found]:
+        """Living processes of one component."""
+        return [found for found in components() if found.name == name]
+
+    def port(self, name: str) -> int:
+        """Where the log says that the component lives."""
+        with self.rows() as connection:
+            row = connection.execute(
+                "SELECT body FROM event WHERE stream = ? AND topic = ? "
+                "ORDER BY version DESC LIMIT 1",
+                (component_stream(name), PortRebound.TOPIC),
+            ).fetchone()
+        return int(orjson.loads(row[0])["new_port"]) if row else self.firsts[name]
+
+    @contextlib.contextmanager
+    def rows(self) -> Iterator[sqlite3.Connection]:
+        """The log file, read by nobody's code but SQLite's."""
+        file = self.directory / "healer.db"
+        with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
+            yield connection
+
+    def serves(self, name: str) -> bool:
+        """Whether a process of the component answers where the log says that it lives."""
+        return who_answers(self.port(name)) in {found.pid for found in self.alive(name)}
+
+    def bring_stranger(self, port: int) -> int:
+        """A process that is nobody's, listening on `port`; its pid."""
+        pid = self.children.spawn(
+            sys.executable, "-S", "-E", _PROGRAM, "--port", str(port), "--name", "stranger"
+        )
+        self._know(pid)
+        wait(lambda: request(port, "GET /health"), 10, f"a stranger listens on {port}")
+        return pid
+
+    def _know(self, pid: int) -> None:
+        self.strangers[pid] = start_ticks(pid)
+
+    def send_away(self, pid: int) -> None:
+        """End a stranger of ours. It stays known: it must never have been touched before."""
+        self.sent_away.add(pid)
+        self.children.kill(pid)
+
+    # The end
+
+    def end(self, *, keep: bool) -> None:
+        """End everything that was started here."""
+        if self.healer is not None:
+            self.healer.kill()
+            self.healer = None
+
+        def nobody() -> bool:
+            for found in components():
+                if found.name in self.names:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(found.pid, signal.SIGKILL)
+            self.children.reap()
+            return not any(found.name in self.names for found in components())
+
+        wait(nobody, 10, "the end of all components")
+        for pid in self.strangers:
+            self.children.kill(pid)
+        if not keep:
+            shutil.rmtree(self.directory)
+
+
+def run_mark() -> str:
+    """Mark all that descends from this run, and find it by that; see `world.components`."""
+    mark = f"/nonexistent/healer-soak-{secrets.token_hex(8)}"
+    os.environ["SOAK_RUN"] = mark
+    os.environ["PATH"] = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin:{mark}"
+    return mark
+
+
+def _free_ports() -> int:
+    """The first of a run of ports that can be bound now."""
+    for _ in _RANGE:
+        first = next(_turn)
+        if all(_is_free(port) for port in range(first, first + _PORTS_EACH)):
+            return first
+    raise SystemExit(f"cannot find {_PORTS_EACH} free ports in {_RANGE.start}-{_RANGE.stop}")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as listener:
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

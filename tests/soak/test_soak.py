@@ -1,0 +1,61 @@
+"""The short form of the soak: a healer killed at the crash points of two remediations, and at
+random; and proof that the soak would see it if that mattered."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT
+
+APPENDS = ("before_append", "after_append", "acknowledged")
+
+
+def soak(*words: str) -> dict[str, Any]:
+    """Run the soak; its result."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.soak", "--json", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.stdout, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    assert done.returncode == bool(result["broken"]), done.stderr
+    result["stderr"] = done.stderr
+    return result
+
+
+@pytest.mark.parametrize("fault", ["close_listener", "orphan"])
+def test_a_healer_killed_at_any_append_of_a_remediation_heals_when_it_is_back(fault: str) -> None:
+    result = soak("--only-exhaust", "--faults", fault, "--moments", *APPENDS)
+    assert not result["broken"], result["stderr"]
+    points = result["points"]
+    assert all(points[f"{fault} {moment}"] >= 3 for moment in APPENDS), points
+    assert result["counts"]["issues"] == result["counts"]["issues verified"]
+
+
+def test_a_healer_killed_at_random_heals_when_it_is_back() -> None:
+    result = soak("--no-exhaust", "--kills", "10")
+    assert not result["broken"], result["stderr"]
+    assert result["kills"] >= 10
+
+
+@pytest.mark.parametrize(
+    ("plant", "words", "promise"),
+    [
+        ("early_ack", ("--round", "kill:before_append:2"), "acknowledged event"),
+        ("blind_start", ("--round", "kill:spawned:1"), "effect done twice"),
+        ("kill_foreign", ("--round", "sick_thief:spawned:1"), "signal to another process"),
+    ],
+)
+def test_the_soak_finds_a_planted_defect(plant: str, words: tuple[str, ...], promise: str) -> None:
+    result = soak("--plant", plant, *words)
+    found = {kind for broken in result["broken"] for kind, _ in broken["found"]}
+    assert any(kind.startswith(promise) for kind in found), found

@@ -272,7 +272,13 @@ def main() -> None:
     unknown = [case for case in options.cases if case not in cases]
     if unknown:
         parser.error(f"cannot measure {unknown[0]!r}; allowed: {', '.join(cases)}")
-    print(table([figure for case in options.cases or cases for figure in cases[case]()]))
+    before = os.getloadavg()[0]
+    figures = [figure for case in options.cases or cases for figure in cases[case]()]
+    print(table(figures))
+    print(
+        f"\n{os.cpu_count()} cores, load {before:.1f} before and {os.getloadavg()[0]:.1f} after; "
+        "where others compute too, figures wander and the ratios with them"
+    )
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ from pydantic import BaseModel
 
 from healer.config import config_schema
 from healer.domain.events import EVENT_TYPES
+from projections.column import Column, Kind
+from replay.export import TABLES, Table
 from replay.shape import HealingLine, HistoryRecord
 
 __all__ = ["documents", "drift", "write"]
@@ -26,12 +28,24 @@ _EXPORTS: Final[Mapping[str, type[BaseModel]]] = {
     "healing-line.v1": HealingLine,
     "history-record.v1": HistoryRecord,
 }
+_KINDS: Final[Mapping[Kind, dict[str, Any]]] = {
+    Kind.STRING: {"type": "string"},
+    Kind.INT: {"type": "integer"},
+    Kind.FLOAT: {"type": "number"},
+    Kind.BOOL: {"type": "boolean"},
+    Kind.TIME: {"type": "string", "format": "date-time"},
+    Kind.STRINGS: {"type": "array", "items": {"type": "string"}},
+    Kind.FLOATS: {"type": "array", "items": {"type": "number"}},
+    Kind.JSON: {},
+}
 
 
 def documents() -> dict[str, bytes]:
     """File name, with slashes → content, of every schema."""
     found = {f"events/{topic}.json": _schema(topic, kind) for topic, kind in EVENT_TYPES.items()}
     found |= {f"exports/{name}.json": _schema(name, kind) for name, kind in _EXPORTS.items()}
+    rows = [(f"{table.name}-row.v{table.version}", table) for table in TABLES.values()]
+    found |= {f"exports/{name}.json": _row_schema(name, table) for name, table in rows}
     found["config.json"] = {"$id": f"{_URN}:config", **config_schema()}
     return {name: _written(schema) for name, schema in sorted(found.items())}
 
@@ -39,6 +53,30 @@ def documents() -> dict[str, bytes]:
 def _schema(name: str, model: type[BaseModel]) -> dict[str, Any]:
     schema = model.model_json_schema()
     return {"$schema": _DIALECT, "$id": f"{_URN}:{name}", **schema, "title": name}
+
+
+def _row_schema(name: str, table: Table) -> dict[str, Any]:
+    """The schema of a line of `table` in an export as JSON Lines."""
+    return {
+        "$schema": _DIALECT,
+        "$id": f"{_URN}:{name}",
+        "title": name,
+        "description": f"One line of the table {table.name}, exported as JSON Lines.",
+        "type": "object",
+        "properties": {column.name: _cell_schema(column) for column in table.columns},
+        "required": list(table.names),
+        "additionalProperties": False,
+    }
+
+
+def _cell_schema(column: Column) -> dict[str, Any]:
+    unit = f", in {column.unit}" if column.unit else ""
+    null = f"; null when {column.null}" if column.null else ""
+    value = _KINDS[column.kind]
+    described = {"description": f"{column.meaning}{unit}{null}"}
+    if not column.null or not value:
+        return {**described, **value}
+    return {**described, **value, "type": [value["type"], "null"]}
 
 
 def _written(schema: dict[str, Any]) -> bytes:

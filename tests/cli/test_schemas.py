@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import subprocess
@@ -21,10 +22,11 @@ from healer.config import parse
 from healer.domain.events import EVENT_TYPES
 from projections.files import HealingFiles
 from projections.history import HISTORY
+from replay.export import TABLES, export
 from tests import factory
 from tests.cli.conftest import environment
 from tests.conftest import ROOT
-from tests.projections.build import logs, random_log, view_of
+from tests.projections.build import MemoryLog, logs, random_log, view_of
 
 SCHEMAS = ROOT / "schemas"
 GOLDEN = ROOT / "tests" / "store" / "golden"
@@ -113,6 +115,24 @@ def test_the_lines_of_the_healing_files_keep_to_their_schema(tmp_path: Path) -> 
     assert len(lines) > 40
     for line in lines:
         check.validate(json.loads(line))
+
+
+def test_the_rows_of_an_export_keep_to_the_schemas_of_their_tables(tmp_path: Path) -> None:
+    log = MemoryLog(random_log(Random(2), issues=60))
+    report = asyncio.run(export(log, tmp_path, format="jsonl"))
+    assert {f"{name}-row.v{table.version}.json" for name, table in TABLES.items()} <= {
+        Path(name).name for name in FILES
+    }
+    for name, table in TABLES.items():
+        check = validator(f"exports/{name}-row.v{table.version}.json")
+        lines = [
+            line
+            for path in tmp_path.glob(f"{name}/*/*.jsonl")
+            for line in path.read_text().splitlines()
+        ]
+        assert len(lines) == report.tables[name].total > 0
+        for line in lines:
+            check.validate(json.loads(line))
 
 
 @pytest.mark.parametrize("name", ["history-record.v1", "healing-line.v1"])

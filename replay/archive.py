@@ -1,0 +1,112 @@
+"""A log as it is stored: raw rows, raw checkpoints, in one state of the file, and only read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Protocol, Self
+
+from healer.errors import StoreError
+from healer.store import schema
+from healer.store.connection import check_directory, check_file, connect, refusals
+from healer.store.ledger import require_schema
+
+__all__ = ["Archive", "FileArchive", "Row"]
+
+Row = tuple[int, str, int, str, int, bytes, bytes]
+"""Position, stream, version, topic, time (microseconds since 1970), body, hash."""
+
+_BATCH: Final = 1000
+
+
+class Archive(Protocol):
+    """What a verifier needs of a store. All of it is one state of the log."""
+
+    log_id: str
+    """The name that the log gives itself."""
+
+    head: int
+    """The position of the last event."""
+
+    given: int
+    """The highest position that the store remembers to have given; `head` where it does not."""
+
+    def rows(self) -> Iterator[Sequence[Row]]:
+        """All events in order of position, in batches; raises StoreError where the store is
+        damaged."""
+
+    def notes(self) -> Iterator[str]:
+        """The texts of all checkpoints, in the order of their signing; raises as `rows`."""
+
+    def claims(self) -> dict[str, str]:
+        """Component → its open issue, as the store has it; raises as `rows`."""
+
+
+class FileArchive:
+    """The archive in a SQLite file, whether or not a healer has it open. A context manager.
+
+    Raises:
+        StoreError: it is not there, cannot be read, or is not a log of this schema.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file = file.resolve()
+        check_directory(file)
+        check_file(file, writing=False)
+        with refusals(f"read {file}"):
+            self._connection = connect(file, writing=False)
+        try:
+            with refusals(f"read {file}"):
+                self._begin()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _begin(self) -> None:
+        self._connection.execute("BEGIN")
+        if not require_schema(self._connection, self._file):
+            raise StoreError(f"cannot read {self._file}: it is empty")
+        self.log_id = schema.log_id(self._connection)
+        self.head = self._number("SELECT max(position) FROM event")
+        query = "SELECT max(seq) FROM sqlite_sequence WHERE name = 'event'"
+        self.given = max(self.head, self._number(query))
+
+    def _number(self, query: str) -> int:
+        (number,) = self._connection.execute(query).fetchone()
+        return int(number or 0)
+
+    def rows(self) -> Iterator[Sequence[Row]]:
+        """See `Archive.rows`."""
+        with refusals(f"read {self._file}"):
+            cursor = self._connection.execute(
+                "SELECT position, stream, version, topic, time, body, hash FROM event "
+                "ORDER BY position"
+            )
+            while batch := cursor.fetchmany(_BATCH):
+                yield batch
+
+    def notes(self) -> Iterator[str]:
+        """See `Archive.notes`."""
+        with refusals(f"read {self._file}"):
+            if schema.has_checkpoints(self._connection):
+                for (note,) in self._connection.execute(
+                    "SELECT note FROM checkpoint ORDER BY number"
+                ):
+                    yield note
+
+    def claims(self) -> dict[str, str]:
+        """See `Archive.claims`."""
+        with refusals(f"read {self._file}"):
+            return dict(self._connection.execute("SELECT component, issue FROM open_issue"))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._connection.close()

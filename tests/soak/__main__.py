@@ -29,9 +29,10 @@ from random import Random
 import orjson
 
 from tests.soak.driver import MOMENTS, PLANTS, SYNCS, sync_shim
+from tests.soak.healer import BOUND
 from tests.soak.judge import judge
 from tests.soak.round import FAULTS, Death, Tally, finish, play, random_deaths
-from tests.soak.stack import BOUND, Stack, run_mark
+from tests.soak.stack import Stack, run_mark
 from tests.soak.world import Children, become_subreaper
 
 _ROUNDS_PER_STACK = 20

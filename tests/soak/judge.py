@@ -23,7 +23,8 @@ from healer.ports import Recorded
 from healer.store.chain import Link, first_break, genesis
 from healer.store.codec import Codec
 from replay.audit import problems
-from tests.soak.stack import Acknowledged, Stack
+from tests.soak.healer import Acknowledged
+from tests.soak.stack import Stack
 from tests.soak.world import is_alive, start_ticks
 
 __all__ = ["Verdict", "judge"]

@@ -15,7 +15,8 @@ from typing import Final
 import orjson
 
 from tests.soak.driver import MOMENTS, SYNCS, sync_shim
-from tests.soak.stack import Healer, Stack
+from tests.soak.healer import Healer
+from tests.soak.stack import Stack
 from tests.soak.world import is_alive, request, wait
 
 __all__ = ["FAULTS", "Death", "Tally", "finish", "play", "random_deaths"]
@@ -166,8 +167,7 @@ def _dies(healer: Healer, death: Death, restless: int | None) -> bool:
     deadline = time.monotonic() + death.after
     while time.monotonic() < deadline and not healer.dead:
         healer.listen(min(0.005, max(0.0, deadline - time.monotonic())))
-    settled = healer.heard.rest and (restless is None or healer.heard.restless > restless)
-    return not settled
+    return healer.dead or not healer.at_rest(restless)
 
 
 def finish(stack: Stack) -> None:

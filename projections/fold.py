@@ -89,6 +89,24 @@ class Fold:
             self.stopped[name] = stopped
             self._routes = self._route()
 
+    def adopt(self, other: Fold) -> None:
+        """Take the projections of `other`, with their states, in the place of those of the same
+        names; `other` is used up.
+
+        Raises:
+            ValueError: it stands at another position.
+        """
+        if other.position != self.position:
+            raise ValueError(
+                f"cannot adopt a fold at position {other.position}; allowed: {self.position}"
+            )
+        self._projections |= other._projections
+        self._states |= other._states
+        for name in other.names:
+            self.stopped.pop(name, None)
+        self.stopped |= other.stopped
+        self._routes = self._route()
+
     def state(self, name: str) -> Any:
         """The state of a projection, to be read and not changed.
 

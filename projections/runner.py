@@ -14,6 +14,7 @@ from projections import ALL
 from projections.feed import batches
 from projections.fold import Fold, Snapshot
 from projections.projection import Json, Projection, ProjectionStoppedError
+from projections.replacement import fold_beside
 
 __all__ = ["LiveViews"]
 
@@ -73,6 +74,20 @@ class LiveViews:
     async def caught_up(self) -> None:
         """Wait until the views know all that the log holds now."""
         await self.reached(await self._log.head())
+
+    async def replace(self, projection: Projection[Any]) -> None:
+        """Show `projection` in the place of the one of its name, or beside the others.
+
+        It is folded from nothing beside the running views, twice, and takes its place between two
+        facts when it has caught up and both folds are equal byte for byte. Until then, and whenever
+        it fails, the old one is shown. One that had stopped is healed so.
+
+        Raises:
+            ParityError: it is no pure fold.
+            ProjectionStoppedError: it cannot apply a fact.
+            StoreError: the log cannot be read.
+        """
+        self._fold.adopt(await fold_beside(self._log, projection, reached=lambda: self.position))
 
     def view(self, name: str) -> Json:
         """What a projection shows now.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -55,7 +56,41 @@ def windows(log: Log) -> list[Row]:
     return [rows[position] for position in sorted(rows)]
 
 
-@given(facts=logs(), where=st.floats(0, 1))
+def with_more(facts: Sequence[Recorded], random: Random) -> list[Recorded]:
+    """The log with what features are made of besides: components that depend on each other and
+    change that, and readings of the machine in front of decisions and behind them."""
+    names = [f"component-{index}" for index in range(4)]
+    more: list[fact.Fact] = []
+    for recorded in facts:
+        event = recorded.event
+        if random.random() < 0.3:
+            reading = {"cpu_percent": random.random() * 100, "cores": random.randint(1, 64)}
+            check = Check(name="system_resources", status=CheckStatus.OK, facts=reading)
+            if isinstance(event, fact.RouteChosen | fact.IssueVerified | fact.RemediationStarted):
+                fields = dict(event)
+                stamp = {name: fields[name] for name in fact.Event.model_fields}
+                more.append(fact.CheckRecorded(**stamp, check=check))
+        more.append(event)
+        if isinstance(event, fact.HealthChanged) and random.random() < 0.3:
+            stamp = {name: getattr(event, name) for name in fact.Event.model_fields}
+            more.append(
+                fact.ComponentRegistered(
+                    **stamp,
+                    component=event.component,
+                    host="127.0.0.1",
+                    port=1,
+                    criticality=random.choice(list(Criticality)),
+                    mode=random.choice(list(Mode)),
+                    depends_on=tuple(random.sample(names, random.randint(0, 3))),
+                )
+            )
+    return [Recorded(position, event) for position, event in enumerate(more, 1)]
+
+
+full_logs = st.builds(with_more, logs(), st.randoms(use_true_random=False))
+
+
+@given(facts=full_logs, where=st.floats(0, 1))
 @settings(max_examples=80, deadline=None)
 def test_no_feature_of_a_row_changes_when_later_events_are_appended(facts, where):
     before, whole = rows_of(facts[: int(where * len(facts))]), rows_of(facts)
@@ -67,7 +102,27 @@ def test_no_feature_of_a_row_changes_when_later_events_are_appended(facts, where
             }
 
 
-@given(facts=logs(), where=st.floats(0, 1))
+@given(facts=full_logs, data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_parts_with_dependencies_between_them_merge_to_the_whole(facts, data):
+    owners: dict[str, str] = {}
+    places: dict[str, int] = {}
+    states = [TRAINING.initial() for _ in range(3)]
+    for recorded in facts:
+        event = recorded.event
+        if hasattr(event, "component"):
+            owners[event.originator_id] = event.component
+        name = owners[event.originator_id]
+        if name not in places:
+            places[name] = data.draw(st.integers(0, 2))
+        TRAINING.apply(states[places[name]], recorded)
+    merge = TRAINING.merge
+    assert merge is not None
+    merged = TRAINING.view(merge(states[0], merge(states[1], states[2])))
+    assert canonical(merged) == canonical(view_of(TRAINING, facts))
+
+
+@given(facts=full_logs, where=st.floats(0, 1))
 @settings(max_examples=40, deadline=None)
 def test_a_row_that_was_final_is_never_made_again_and_never_otherwise(facts, where):
     cut = int(where * len(facts))
@@ -84,7 +139,7 @@ def test_a_row_that_was_final_is_never_made_again_and_never_otherwise(facts, whe
     assert len(keys) == len(set(keys))
 
 
-@given(facts=logs())
+@given(facts=full_logs)
 @settings(max_examples=20, deadline=None)
 def test_every_row_has_exactly_the_columns_of_its_card_and_nulls_only_where_it_says_so(facts):
     for table, rows in rows_of(facts).items():

@@ -63,18 +63,18 @@ class KeyFile:
             StoreError: the file is missing, others may read it, or it holds another key.
         """
         self._check_directory()
+        key = self._read(self.path)
+        if public(key) == expected:
+            return key
         if self._waiting.exists():
             waiting = self._read(self._waiting)
             if public(waiting) == expected:
                 self._replace()
                 return waiting
-        key = self._read(self.path)
-        if public(key) != expected:
-            raise StoreError(
-                f"cannot sign with {self.path}: it holds the key {public(key).hex()}; allowed: "
-                f"{expected.hex()}, with which the log was signed last"
-            )
-        return key
+        raise StoreError(
+            f"cannot sign with {self.path}: it holds the key {public(key).hex()}; allowed: "
+            f"{expected.hex()}, with which the log was signed last"
+        )
 
     def prepare(self) -> Ed25519PrivateKey:
         """A new key, durable beside the one in use, which it replaces at `switch`.

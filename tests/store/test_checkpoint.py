@@ -1,0 +1,578 @@
+"""When a log is signed, with which key, and who is told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sqlite3
+import stat
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from healer.domain.events import Event
+from healer.errors import StoreError
+from healer.store import SqliteLog
+from healer.store.checkpoint import Cadence, Checkpoint, digest, is_signed_by, read, sign
+from healer.store.codec import Codec
+from healer.store.key import KeyFile, public
+from healer.store.ledger import Ledger
+from healer.store.notary import Sealing
+from replay.verify import Report, verify
+from tests import factory
+from tests.conftest import Until
+
+CODEC = Codec()
+NEVER = 3600.0
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+SAID = Checkpoint("log 1", 7, bytes(32), "2026-03-01T12:00:00.000Z", 1, public(KEY), None, None)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "log.db"
+
+
+def key_of(file: Path) -> Path:
+    return file.with_name(f"{file.name}.key")
+
+
+def opened(
+    file: Path,
+    *,
+    witness: Path | Callable[[str], None] | None = None,
+    cadence: Cadence | None = Cadence(period=NEVER),  # noqa: B008 - frozen
+) -> SqliteLog:
+    return SqliteLog.open(file, new_log_id=lambda: "log-1", witness=witness, cadence=cadence)
+
+
+def started(first: int, count: int) -> Sequence[Event]:
+    return [factory.playbook_started(stream="i1", version=first + n) for n in range(count)]
+
+
+def contents(file: Path) -> bytes:
+    return file.read_bytes()
+
+
+def notes(file: Path) -> list[str]:
+    with closing(sqlite3.connect(file)) as connection:
+        found = connection.execute("SELECT note FROM checkpoint ORDER BY number")
+        return [note for (note,) in found]
+
+
+def sizes(file: Path) -> list[int]:
+    return [read(note).size for note in notes(file)]
+
+
+def ledger(file: Path, sealing: Sealing | None = None) -> Ledger:
+    sealing = sealing or Sealing(key_of(file), Cadence(period=NEVER))
+    return Ledger(file, CODEC, lambda: "log-1", sealing=sealing)
+
+
+def verified(file: Path, *, witness: Path | None = None, public_key: str | None = None) -> Report:
+    """What these tests append has no meaning: only its integrity is looked at."""
+    return verify(file, witness=witness, public_key=public_key, deep=False)
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+# --- the text -----------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_is_a_signed_note() -> None:
+    # The format is a promise: a witness keeps these for years.
+    assert sign(SAID, KEY) == (
+        "network-healer/log%201\n"
+        "7\n"
+        "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n"
+        "time 2026-03-01T12:00:00.000Z\n"
+        "epoch 1\n"
+        "key 03a107bff3ce10be1d70dd18e74bc09967e4d6309ba50d5f1ddc8664125531b8\n"
+        "previous none\n"
+        "\n"
+        "— network-healer/log%201 Cj1BmD9GXd/cbaXBr6dgHiX1Ntr7/95Aipjs7X44xTOoK2HAkN"
+        "qD8O33n0p/98S33a5mwWRIt8Gu/41b7ectXIAFcwI=\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        SAID,
+        replace(SAID, log_id="a/b+c é\n", size=0),
+        replace(SAID, successor=bytes([7] * 32), previous=bytes([9] * 32), epoch=12),
+    ],
+)
+def test_a_checkpoint_says_what_was_signed(said: Checkpoint) -> None:
+    note = sign(said, KEY)
+    assert read(note) == said
+    assert is_signed_by(note, said, public(KEY))
+    assert not is_signed_by(note, said, bytes(31) + b"\1")
+    assert not is_signed_by(note.replace("time 2026", "time 2027"), said, public(KEY))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("7\n", "07\n"),
+        ("7\n", "-7\n"),
+        ("7\n", "\u0667\n"),
+        ("epoch 1", "epoch 0"),
+        ("epoch 1\n", ""),
+        ("previous none", "previous "),
+        ("previous none", "previous none\nprevious none"),
+        ("previous none\n", "previous none\nx 1\n"),
+        ("AAA=", "AA=="),
+        ("network-healer/log", "network-dealer/log"),
+        ("— ", "- "),
+        ("\n\n", "\n"),
+    ],
+)
+def test_what_is_not_quite_a_checkpoint_is_refused(before: str, after: str) -> None:
+    note = sign(SAID, KEY)
+    assert before in note
+    with pytest.raises(StoreError, match=r"cannot read a checkpoint: .* is not one"):
+        read(note.replace(before, after, 1))
+
+
+@pytest.mark.parametrize("tail", ["\n", "x", " "])
+def test_nothing_may_follow_a_checkpoint(tail: str) -> None:
+    with pytest.raises(StoreError, match="is not one"):
+        read(sign(SAID, KEY) + tail)
+
+
+# --- when ---------------------------------------------------------------------------------------
+
+
+async def test_a_new_log_is_signed_before_its_first_event(file: Path) -> None:
+    async with opened(file):
+        assert sizes(file) == [0]
+        assert read(notes(file)[0]).previous is None
+
+
+async def test_a_checkpoint_follows_a_hundred_events_and_the_close(
+    file: Path, until: Until
+) -> None:
+    async with opened(file) as log:
+        await log.append(started(1, 99))
+        await log.append(started(100, 1))
+        await until.soon(lambda: sizes(file) == [0, 100])
+        await log.append(started(101, 99))
+        assert sizes(file) == [0, 100]
+    assert sizes(file) == [0, 100, 199]
+    async with opened(file):
+        pass
+    assert sizes(file) == [0, 100, 199]
+    first, second, third = notes(file)
+    assert (read(second).previous, read(third).previous) == (digest(first), digest(second))
+
+
+@pytest.mark.parametrize("end", [factory.issue_verified, factory.issue_failed])
+async def test_a_checkpoint_follows_an_issue_that_ended(
+    file: Path, until: Until, end: Callable[..., Event]
+) -> None:
+    async with opened(file) as log:
+        await log.append([factory.issue_detected(stream="i1")])
+        assert sizes(file) == [0]
+        await log.append([end(stream="i1", version=2)])
+        await until.soon(lambda: sizes(file) == [0, 2])
+        await log.append([factory.issue_detected(stream="i2")])
+    assert sizes(file) == [0, 2, 3]
+
+
+async def test_a_checkpoint_follows_the_period(file: Path, until: Until) -> None:
+    async with opened(file, cadence=Cadence(period=0.05)) as log:
+        await log.append(started(1, 1))
+        await until.soon(lambda: sizes(file) == [0, 1])
+        await log.append(started(2, 1))
+        await until.soon(lambda: sizes(file) == [0, 1, 2])
+
+
+def test_the_period_begins_with_the_first_event_that_waits(file: Path) -> None:
+    clock = Clock()
+    sealing = Sealing(key_of(file), Cadence(period=60), monotonic=clock)
+    with closing(ledger(file, sealing)) as log:
+        assert log.until_seal() is None
+        clock.now += 1000
+        log.append([[CODEC.encode(event) for event in started(1, 1)]])
+        clock.now += 20
+        log.append([[CODEC.encode(event) for event in started(2, 1)]])
+        assert log.until_seal() == 40
+        log.seal()
+        assert sizes(file) == [0]
+        clock.now += 40
+        assert log.until_seal() == 0
+        log.seal()
+        assert sizes(file) == [0, 2]
+        assert log.until_seal() is None
+
+
+async def test_a_log_need_not_be_signed(file: Path) -> None:
+    async with opened(file, cadence=None) as log:
+        await log.append(started(1, 200))
+        with pytest.raises(StoreError, match=r"cannot change the key of .*: it is not signed"):
+            await log.change_key()
+    assert not key_of(file).exists()
+    async with opened(file) as log:
+        await log.append(started(201, 1))
+    assert sizes(file) == [200, 201]
+    assert verified(file).ok
+
+
+# --- a crash ------------------------------------------------------------------------------------
+
+
+def test_a_crash_between_commit_and_checkpoint_costs_nothing(file: Path) -> None:
+    log = ledger(file)
+    log.append([[CODEC.encode(event) for event in started(1, 150)]])
+    log.close()
+    assert sizes(file) == [0]
+    assert verified(file).ok
+    with closing(ledger(file)):
+        assert sizes(file) == [0, 150]
+    assert verified(file).ok
+
+
+def test_what_a_crash_left_unsigned_is_signed_within_the_period(file: Path) -> None:
+    log = ledger(file)
+    log.append([[CODEC.encode(event) for event in started(1, 20)]])
+    log.close()
+    clock = Clock()
+    with closing(ledger(file, Sealing(key_of(file), Cadence(period=60), monotonic=clock))) as log:
+        assert log.until_seal() == 60
+        clock.now += 60
+        log.seal()
+    assert sizes(file) == [0, 20]
+
+
+async def test_a_checkpoint_that_fails_stops_the_log_and_takes_nothing_back(
+    file: Path, until: Until
+) -> None:
+    async with opened(file, cadence=Cadence(events=3, period=NEVER)) as log:
+        with closing(sqlite3.connect(file)) as other:
+            other.execute(
+                "CREATE TRIGGER full BEFORE INSERT ON checkpoint "
+                "BEGIN SELECT RAISE(ABORT, 'no room'); END"
+            )
+        assert await log.append(started(1, 3)) == 3
+        await until.soon(lambda: log.unavailable)
+        assert "no room" in (log.unavailable or "")
+        with closing(sqlite3.connect(file)) as other:
+            other.execute("DROP TRIGGER full")
+
+        async def appended() -> bool:
+            try:
+                return await log.append(started(4, 1)) == 4
+            except StoreError:
+                return False
+
+        await until.soon(appended, 5)
+        await until.soon(lambda: sizes(file)[-1] >= 3)
+    assert verified(file).ok
+
+
+# --- what is never signed -----------------------------------------------------------------------
+
+
+def edit(file: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(file)) as connection:
+        for name in ("event_is_never_updated", "event_is_never_deleted"):
+            connection.execute(f"DROP TRIGGER IF EXISTS {name}")
+        for name in ("checkpoint_is_never_updated", "checkpoint_is_never_deleted"):
+            connection.execute(f"DROP TRIGGER IF EXISTS {name}")
+        for statement in statements:
+            connection.execute(statement)
+        connection.commit()
+
+
+@pytest.mark.parametrize(
+    ("statements", "finding"),
+    [
+        (["UPDATE event SET topic = 'x' WHERE position = 5"], "event 5 does not match its hash"),
+        (
+            [
+                "DELETE FROM event WHERE position > 8",
+                "UPDATE sqlite_sequence SET seq = 8 WHERE name = 'event'",
+            ],
+            "event 9 is missing: a checkpoint was signed of 10",
+        ),
+        (["UPDATE checkpoint SET note = 'x'"], "cannot read a checkpoint: 'x' is not one"),
+        (
+            ["UPDATE checkpoint SET note = replace(note, 'healer/log-1', 'healer/log-2')"],
+            "its last checkpoint is of another log, 'log-2'",
+        ),
+        (
+            [
+                "UPDATE checkpoint SET note = replace(note, substr(note, 25, 43), "
+                "'AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA') WHERE size = 10"
+            ],
+            "event 10 is not the one that a checkpoint was signed of",
+        ),
+    ],
+)
+async def test_a_log_that_contradicts_its_checkpoint_is_neither_written_nor_signed(
+    file: Path, statements: list[str], finding: str
+) -> None:
+    async with opened(file) as log:
+        await log.append(started(1, 10))
+    edit(file, *statements)
+    before = notes(file)
+    async with SqliteLog.open_readonly(file) as log:
+        assert log.broken == finding
+    async with opened(file) as log:
+        assert log.broken == finding
+        with pytest.raises(StoreError, match="cannot append to "):
+            await log.append(started(11, 1))
+        with pytest.raises(StoreError, match="cannot change the key of "):
+            await log.change_key()
+    assert notes(file) == before
+
+
+@pytest.mark.parametrize("statement", ["UPDATE checkpoint SET size = 1", "DELETE FROM checkpoint"])
+async def test_a_checkpoint_is_not_changed_by_accident(file: Path, statement: str) -> None:
+    async with opened(file):
+        pass
+    with (
+        closing(sqlite3.connect(file)) as connection,
+        pytest.raises(sqlite3.IntegrityError, match="the log is immutable"),
+    ):
+        connection.execute(statement)
+
+
+# --- the witness --------------------------------------------------------------------------------
+
+
+async def test_the_witness_has_every_checkpoint_a_line_each(file: Path, tmp_path: Path) -> None:
+    witness = tmp_path / "witness"
+    async with opened(file, witness=witness) as log:
+        await log.append(started(1, 100))
+    lines = [json.loads(line) for line in witness.read_text().splitlines() if line]
+    assert lines == notes(file)
+    assert stat.S_IMODE(witness.stat().st_mode) == 0o600
+    async with opened(file, witness=witness):
+        pass
+    assert verified(file, witness=witness).ok
+
+
+async def test_a_line_that_a_crash_cut_short_is_ended(file: Path, tmp_path: Path) -> None:
+    witness = tmp_path / "witness"
+    witness.write_text('"network-healer/lo')
+    async with opened(file, witness=witness) as log:
+        await log.append(started(1, 1))
+    assert witness.read_text().startswith('"network-healer/lo\n"network-healer/log-1')
+    assert verified(file, witness=witness).ok
+
+
+async def test_a_witness_in_trouble_is_not_the_logs_trouble(file: Path, until: Until) -> None:
+    heard: list[str] = []
+    deaf = True
+
+    def witness(note: str) -> None:
+        if deaf:
+            raise ConnectionError("nobody is there")
+        heard.append(note)
+
+    async with opened(file, witness=witness, cadence=Cadence(events=3, period=0.05)) as log:
+        assert log.unwitnessed == "cannot tell the witness of 0 events: nobody is there"
+        assert await log.append(started(1, 3)) == 3
+        await until.soon(lambda: "of 3 events" in (log.unwitnessed or ""))
+        deaf = False
+        await until.soon(lambda: log.unwitnessed is None)
+    assert heard == [notes(file)[-1]]
+
+
+async def test_a_witness_that_cannot_be_written_is_named(file: Path, tmp_path: Path) -> None:
+    async with opened(file, witness=tmp_path / "nowhere" / "witness") as log:
+        assert "No such file or directory" in (log.unwitnessed or "")
+        await log.append(started(1, 1))
+    os.mkfifo(tmp_path / "pipe")
+    async with opened(file, witness=tmp_path / "pipe") as log:
+        assert log.unwitnessed is not None
+
+
+async def test_a_witness_that_joins_late_hears_of_the_newest(file: Path) -> None:
+    async with opened(file) as log:
+        await log.append(started(1, 3))
+    heard: list[str] = []
+    async with opened(file, witness=heard.append):
+        assert heard == notes(file)[-1:]
+
+
+# --- the key ------------------------------------------------------------------------------------
+
+
+async def test_the_key_is_made_with_the_log_and_is_not_in_it(file: Path) -> None:
+    before = os.umask(0)
+    try:
+        async with opened(file) as log:
+            await log.append(started(1, 1))
+    finally:
+        os.umask(before)
+    key = key_of(file)
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    secret = KeyFile(key).create().private_bytes_raw()
+    assert read(notes(file)[0]).key == public(KeyFile(key).create())
+    content = contents(file)
+    assert secret not in content
+    assert secret.hex().encode() not in content
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o601])
+async def test_a_key_that_others_may_use_is_refused(file: Path, mode: int) -> None:
+    async with opened(file):
+        pass
+    key_of(file).chmod(mode)
+    with pytest.raises(StoreError, match=rf"its mode {mode:04o} lets others use .* allowed: 0600"):
+        opened(file)
+    key_of(file).chmod(0o600)
+    async with opened(file):
+        pass
+
+
+def pem(key: object) -> bytes:
+    assert hasattr(key, "private_bytes")
+    content: bytes = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return content
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "it is not a PEM private key"),
+        (b"garbage", "it is not a PEM private key"),
+        (pem(generate_private_key(SECP256R1())), "it is not an Ed25519 key"),
+        (pem(KEY), "it holds the key 03a107bf.*; allowed: .* signed last"),
+    ],
+)
+async def test_a_key_that_is_not_the_logs_is_refused(file: Path, content: bytes, why: str) -> None:
+    async with opened(file):
+        pass
+    key_of(file).write_bytes(content)
+    for _ in range(2):
+        with pytest.raises(StoreError, match=why):
+            opened(file)
+
+
+async def test_a_key_that_is_gone_is_not_made_anew(file: Path) -> None:
+    async with opened(file):
+        pass
+    key_of(file).unlink()
+    with pytest.raises(StoreError, match=r"log\.db\.key: No such file .*; without its key"):
+        opened(file)
+    key_of(file).symlink_to(file)
+    with pytest.raises(StoreError, match="symbolic links"):
+        opened(file)
+    key_of(file).unlink()
+    os.mkfifo(key_of(file), 0o600)
+    with pytest.raises(StoreError, match="it is not a regular file"):
+        opened(file)
+
+
+async def test_a_key_is_not_kept_where_every_user_may_replace_it(tmp_path: Path) -> None:
+    place = tmp_path / "open"
+    place.mkdir()
+    place.chmod(0o777)
+    with pytest.raises(StoreError, match=r"its mode is 0777; allowed: 0700"):
+        opened(place / "log.db")
+    place.chmod(0o1777)
+    async with opened(place / "log.db"):
+        pass
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file away")
+async def test_a_key_of_another_user_is_refused(file: Path) -> None:
+    async with opened(file):
+        pass
+    os.chown(key_of(file), 12345, -1)
+    with pytest.raises(StoreError, match="it belongs to user 12345; allowed: 0 or root"):
+        opened(file)
+
+
+# --- another key --------------------------------------------------------------------------------
+
+
+async def test_a_new_key_is_named_by_the_old_one_which_is_gone(file: Path) -> None:
+    old = None
+    async with opened(file) as log:
+        old = KeyFile(key_of(file)).create()
+        await log.append(started(1, 1))
+        new = await log.change_key()
+        await log.append(started(2, 1))
+    assert new != public(old)
+    assert public(KeyFile(key_of(file)).create()) == new
+    assert {path.name for path in file.parent.iterdir()} == {"log.db", "log.db.lock", "log.db.key"}
+    said = [read(note) for note in notes(file)]
+    assert [(each.size, each.epoch, each.key == new) for each in said] == [
+        (0, 1, False),
+        (1, 1, False),
+        (2, 2, True),
+    ]
+    assert said[1].successor == new
+    async with opened(file) as log:
+        again = await log.change_key()
+        await log.append(started(3, 1))
+    assert [read(note).epoch for note in notes(file)] == [1, 1, 2, 2, 3]
+    assert read(notes(file)[-1]).key == again
+    assert verified(file, public_key=public(old).hex()).ok
+
+
+async def test_a_change_of_keys_may_end_at_any_point(file: Path) -> None:
+    async with opened(file):
+        pass
+    waiting = key_of(file).with_name("log.db.key.next")
+    # Before it was named: the old one goes on.
+    KeyFile(key_of(file)).prepare()
+    async with opened(file) as log:
+        await log.append(started(1, 1))
+    assert [read(note).epoch for note in notes(file)] == [1, 1]
+    # Named, and not yet in its place.
+    old = key_of(file).read_bytes()
+    async with opened(file) as log:
+        await log.change_key()
+    waiting.write_bytes(key_of(file).read_bytes())
+    waiting.chmod(0o600)
+    key_of(file).write_bytes(old)
+    async with opened(file) as log:
+        await log.append(started(2, 1))
+    assert not waiting.exists()
+    assert key_of(file).read_bytes() != old
+    assert verified(file).ok
+    # Only half of the new key was written.
+    waiting.write_bytes(b"-----BEGIN PRIV")
+    waiting.chmod(0o600)
+    async with opened(file) as log:
+        await log.append(started(3, 1))
+        await log.change_key()
+    assert verified(file).ok
+
+
+async def test_a_reader_changes_no_key(file: Path) -> None:
+    async with opened(file) as log, SqliteLog.open_readonly(file) as reading:
+        with pytest.raises(StoreError, match="it is not open for writing"):
+            await reading.change_key()
+    with pytest.raises(StoreError, match="it is not open for writing"):
+        await log.change_key()
+
+
+async def test_appends_and_changes_of_keys_may_meet(file: Path) -> None:
+    async with opened(file) as log:
+        await asyncio.gather(
+            *(log.append([factory.playbook_started(stream=f"i{n}", version=1)]) for n in range(50)),
+            log.change_key(),
+            log.change_key(),
+        )
+    report = verified(file)
+    assert (report.ok, report.events) == (True, 50)
+    assert len([note for note in notes(file) if read(note).successor]) == 2

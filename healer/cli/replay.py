@@ -60,12 +60,18 @@ def verify(
         Path | None, typer.Option(metavar="FILE", help="The checkpoints that a witness kept.")
     ] = None,
     public_key: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The key that checkpoints are signed with.")
+        str | None, typer.Option(metavar="HEX", help="The first key that it was signed with.")
     ] = None,
+    log_id: Annotated[
+        str | None, typer.Option(metavar="ID", help="The name that the log must have.")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Only hashes and signatures; decode nothing.")
+    ] = False,
 ) -> None:
     """Check the log from its first event: chain, order, schemas, transitions, checkpoints."""
-    source = _read.Source(config, store)
-    raise typer.Exit(_verify.verify(source, output, witness=witness, public_key=public_key))
+    trust = _verify.Trust(witness, public_key, log_id, quick)
+    raise typer.Exit(_verify.verify(_read.Source(config, store), output, trust))
 
 
 @replay.command()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from healer.cli.form import Output
 from healer.cli.outcome import FAILED, FINE
@@ -14,56 +13,65 @@ from healer.cli.progress import progress_of
 from healer.cli.read import Source
 from healer.cli.source import open_store, store_of
 from healer.errors import StoreError
-from healer.ports import EventLog
-from replay.audit import Problem, problems
+from healer.store import SqliteLog
+from replay.verify import Report
+from replay.verify import verify as verify_log
 
-__all__ = ["verify"]
-
-_BATCH = 500
+__all__ = ["Trust", "verify"]
 
 
 @dataclass(frozen=True, slots=True)
-class _Report:
-    ok: bool
-    first_problem: str | None
-    events: int
+class Trust:
+    """What is believed more than the log: the file of a witness, the first public key in hex, the
+    log's name. With `quick` events are hashed and not decoded."""
 
-    def view(self) -> dict[str, Any]:
-        return {"ok": self.ok, "first_problem": self.first_problem, "events": self.events}
+    witness: Path | None
+    public_key: str | None
+    log_id: str | None
+    quick: bool
 
 
-def verify(
-    source: Source, output: Output | None, *, witness: Path | None, public_key: Path | None
-) -> int:
-    """Check the whole log; 1 when it is bad, and the first bad event is named."""
+def verify(source: Source, output: Output | None, trust: Trust) -> int:
+    """Verify the whole log; 1 when it is bad, and the first bad event is named."""
 
-    async def run() -> _Report:
+    async def run() -> Report:
         async with open_store(store_of(source.file, source.store)) as log:
-            with progress_of("verifying") as progress:
-                return await _check(log, progress)
+            if not isinstance(log, SqliteLog):
+                raise StoreError("cannot verify this log yet; allowed: sqlite:///FILE")
+            with progress_of("verifying the log") as progress:
+                return await asyncio.to_thread(
+                    verify_log,
+                    log,
+                    witness=trust.witness,
+                    public_key=trust.public_key,
+                    log_id=trust.log_id,
+                    deep=not trust.quick,
+                    on_progress=progress,
+                )
 
     report = asyncio.run(run())
-    if not as_table(output):
-        print_json(report.view())
-    elif report.ok:
-        print_line(f"{report.events} events, fine", "good")
+    if as_table(output):
+        _print(report)
     else:
-        print_line(str(report.first_problem), "bad")
+        print_json(report.view())
     return FINE if report.ok else FAILED
 
 
-async def _check(log: EventLog, progress: Any) -> _Report:
-    head = await log.head()
-    facts = []
-    read = 0
-    first: str | None = getattr(log, "broken", None)
-    try:
-        while batch := await log.read(after=read, limit=_BATCH):
-            facts += batch
-            read = batch[-1].position
-            progress(read, head)
-    except StoreError as error:
-        first = first or str(error)
-    found: Problem | None = next(problems(facts), None)
-    first = first or (None if found is None else found.message)
-    return _Report(first is None, first, len(facts))
+def _print(report: Report) -> None:
+    for problem in report.problems:
+        print_line(problem.message, "bad")
+    if report.found > len(report.problems):
+        print_line(f"... and {report.found - len(report.problems)} more", "bad")
+    verdict = "fine" if report.ok else "NOT TO BE BELIEVED"
+    print_line(
+        f"log {report.log_id}: {report.events} events, {report.checkpoints} checkpoints: {verdict}",
+        "good" if report.ok else "bad",
+    )
+    if report.witnessed is not None:
+        print_line(f"the witness vouches for the first {report.witnessed} events")
+    if not report.pinned:
+        key = f"--public-key {report.public_key}" if report.public_key else "its first public key"
+        print_line(
+            f"it agrees with itself only: keep {key} elsewhere, or ask a witness (--witness FILE)",
+            "warn",
+        )

@@ -7,8 +7,10 @@ import json
 import os
 import pty
 import re
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 
@@ -144,6 +146,39 @@ def test_with_a_healer_a_rebuild_is_compared_with_what_it_shows(house: House, un
     assert house.json("replay", "rebuild")["compared_with"] == "a second fold"
 
 
+def test_a_log_that_is_whole_is_verified(tmp_path: Path, store: str) -> None:
+    ran = replay("verify", "--store", store, cwd=tmp_path)
+    found = json.loads(ran.stdout)
+    assert (ran.returncode, found["ok"], found["events"]) == (0, True, len(FACTS))
+    shown = replay("verify", "--quick", "-o", "table", "--store", store, cwd=tmp_path)
+    assert f"log log-1: {len(FACTS)} events" in shown.stdout
+    assert "fine" in shown.stdout
+
+
+def test_the_first_event_that_was_edited_is_named_and_status_1(tmp_path: Path, store: str) -> None:
+    with closing(sqlite3.connect(tmp_path / "log.db")) as file, file:
+        file.execute("DROP TRIGGER event_is_never_updated")
+        for position in (9, 12):
+            file.execute(
+                "UPDATE event SET body = CAST(replace(body, 'watchdog', 'nobody') AS BLOB) "
+                "WHERE position = ?",
+                (position,),
+            )
+    ran = replay("verify", "--store", store, cwd=tmp_path)
+    assert ran.returncode == 1
+    assert "event 9" in json.loads(ran.stdout)["first_problem"]
+    shown = replay("verify", "-o", "table", "--store", store, cwd=tmp_path)
+    assert shown.returncode == 1
+    assert "event 9" in shown.stdout.splitlines()[0]
+    assert "NOT TO BE BELIEVED" in shown.stdout
+
+
+def test_another_log_than_the_expected_one_is_not_believed(tmp_path: Path, store: str) -> None:
+    ran = replay("verify", "--log-id", "log-2", "--store", store, cwd=tmp_path)
+    assert ran.returncode == 1
+    assert "'log-1'" in json.loads(ran.stdout)["problems"][0]["message"]
+
+
 def test_an_export_can_be_continued(tmp_path: Path, store: str) -> None:
     arguments = ("export", "--out", "out", "--format", "jsonl", "--store", store)
     first = json.loads(replay(*arguments, cwd=tmp_path).stdout)
@@ -169,6 +204,8 @@ END = len(FACTS)
         (("at", "3", "--view", "news"), "cannot find projection 'news'; known: stats, "),
         (("issue", "nobody"), "cannot find issue 'nobody'; known: issue-0001"),
         (("issue", "issue-"), "cannot tell which issue 'issue-' is: 3 begin so"),
+        (("verify", "--public-key", "abc"), "cannot use 'abc' as a public key; allowed: 64"),
+        (("verify", "--witness", "no.jsonl"), "cannot read the witness no.jsonl: "),
         (("export", "--out", "o", "--since", "99999"), "position 99999: the log ends at"),
         (("export", "--out", "o", "--format", "xml"), "cannot find format 'xml'; known: "),
         (("export", "--out", "o", "--table", "news"), "cannot find table 'news'; known: "),

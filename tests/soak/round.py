@@ -19,7 +19,7 @@ from tests.soak.healer import Healer
 from tests.soak.stack import Stack
 from tests.soak.world import is_alive, request, wait
 
-__all__ = ["FAULTS", "Death", "Tally", "finish", "play", "random_deaths"]
+__all__ = ["FAULTS", "REMEDIES", "Death", "Tally", "finish", "play", "random_deaths"]
 
 Fault = Callable[[Stack, str], None]
 
@@ -62,7 +62,14 @@ def _rob(stack: Stack, name: str, *, sick: bool = False) -> None:
         healer.signal(signal.SIGCONT)
 
 
-FAULTS: Final[dict[str, Fault]] = {
+def _flop(stack: Stack, name: str, *, says: str) -> None:
+    """As a thief does it; and until the last healer is there, whatever is started does not work:
+    heals fail, moves to another port are undone, again and again."""
+    stack.flop(name).write_text(says)
+    _rob(stack, name)
+
+
+REMEDIES: Final[dict[str, Fault]] = {
     "kill": _kill,
     "stop": _stop,
     "close_listener": _tell("close_listener"),
@@ -71,7 +78,14 @@ FAULTS: Final[dict[str, Fault]] = {
     "thief": _rob,
     "sick_thief": partial(_rob, sick=True),
 }
-"""How a component is broken; each leads to another remediation."""
+"""How a component is broken that the first heal cures; each leads to another remediation."""
+
+FAULTS: Final[dict[str, Fault]] = {
+    **REMEDIES,
+    "exit": partial(_flop, says="exit"),
+    "mute": partial(_flop, says="mute"),
+}
+"""All of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +115,16 @@ class Tally:
         return sum(self.kills.values())
 
 
-def random_deaths(rng: Random) -> list[Death]:
+def random_deaths(rng: Random, faults: dict[str, str]) -> list[Death]:
     """How the healers of one round die, in order."""
     kinds = [kind for kind in MOMENTS if kind not in SYNCS or sync_shim() is not None]
+    if "exit" in faults.values():
+        kinds.remove("signalled")  # what ends by itself is signalled by nobody
     deaths = []
     for _ in range(1 + min(int(rng.expovariate(0.5)), 5)):
         if rng.random() < 0.5:
-            deaths.append(Death(after=rng.uniform(0.0, 0.4 if not deaths else 0.2)))
+            longest = 2.0 if "mute" in faults.values() else 0.2 if deaths else 0.4
+            deaths.append(Death(after=rng.uniform(0.0, longest)))
         else:
             deaths.append(Death(kind=rng.choice(kinds), number=rng.randint(1, 6)))
     return deaths
@@ -144,6 +161,8 @@ def play(stack: Stack, faults: dict[str, str], deaths: list[Death], tally: Tally
         killed += 1
         tally.kills[death.kind] += 1
         healer = stack.start_healer()
+    for name in faults:
+        stack.flop(name).unlink(missing_ok=True)
     if not killed:
         return 0
     if not healer.await_rest():

@@ -31,7 +31,7 @@ from tests.soak.world import (
     who_answers,
 )
 
-__all__ = ["Stack", "run_mark"]
+__all__ = ["COMPONENTS", "Stack", "run_mark"]
 
 _PORTS_EACH: Final = 8
 _RANGE: Final = range(10_000, 19_000, _PORTS_EACH)
@@ -40,6 +40,14 @@ _RANGE: Final = range(10_000, 19_000, _PORTS_EACH)
 _FIRST: Final = os.getpid() % len(_RANGE)
 _turn: Final = itertools.cycle([*_RANGE[_FIRST:], *_RANGE[:_FIRST]])
 _PROGRAM: Final = str(Path(demo_component.__file__))
+_UNWILLING: Final = str(Path(__file__).with_name("program.py"))
+COMPONENTS: Final = {
+    "alpha": (),
+    "beta": ("--ignore-sigterm",),
+    "gamma": ("--no-reuseaddr",),
+}
+"""The components: a plain one, one that only SIGKILL ends, and one that cannot start on a port that
+is reserved for it, so that it is started twice."""
 
 
 class Stack:
@@ -49,7 +57,7 @@ class Stack:
         self.directory = directory
         self.children = children
         self.heard = Heard()
-        self.names = ("alpha", "beta", "gamma")
+        self.names = tuple(COMPONENTS)
         firsts = [_free_ports() for _ in range(len(self.names) + 1)]
         self.firsts = dict(zip(self.names, firsts, strict=False))
         self.config = orjson.dumps(self._config()).decode()
@@ -62,8 +70,15 @@ class Stack:
         self.bring_stranger(firsts[-1])
         self._know(children.spawn("/bin/sleep", "100000"))
 
+    def flop(self, name: str) -> Path:
+        """While this file exists the component does not work; see `tests.soak.program`."""
+        return self.directory / f"{name}.flop"
+
+    def _argv(self, name: str) -> list[str]:
+        argv = [sys.executable, "-S", "-E", _UNWILLING, str(Path(_PROGRAM).parent)]
+        return [*argv, str(self.flop(name)), "--port", "{port}", *COMPONENTS[name]]
+
     def _config(self) -> dict[str, object]:
-        argv = [sys.executable, "-S", "-E", _PROGRAM, "--port", "{port}"]
         return {
             "node": "soak",
             "store": f"sqlite:///{self.directory}/healer.db",
@@ -74,7 +89,7 @@ class Stack:
                 "timeout": "250ms",
                 "failure_threshold": 2,
                 "success_threshold": 1,
-                "start_period": "5s",
+                "start_period": "1s",
             },
             "budget": {
                 "attempts": 100000,
@@ -86,7 +101,7 @@ class Stack:
                 name: {
                     "port": first,
                     "probe": {"http": "/health"},
-                    "launch": {"command": argv, "grace": "200ms"},
+                    "launch": {"command": self._argv(name), "grace": "200ms"},
                     "rebind": f"{first}-{first + _PORTS_EACH - 1}",
                 }
                 for name, first in self.firsts.items()

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -28,6 +29,7 @@ __all__ = [
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _PAUSE: Final = 0.003
+_RESET: Final = struct.pack("ii", 1, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,8 @@ def request(port: int, line: str, body: bytes = b"", *, timeout: float = 2.0) ->
     received = b""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=timeout) as connection:
+            # Closed by a reset: TIME_WAIT would keep a component out that sets no SO_REUSEADDR.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             connection.sendall(head.encode() + body)
             while piece := connection.recv(65536):
                 received += piece

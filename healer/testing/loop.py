@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 __all__ = ["SimLoop", "simulate"]
@@ -24,9 +24,14 @@ class _Selector(selectors.DefaultSelector):
     """Asks at once, and lets the time that it was to wait pass."""
 
     now = 0.0
+    turns = 0
+    interrupt: tuple[int, Callable[[], None]] | None = None
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         self.now += _TURN
+        self.turns += 1
+        if self.interrupt is not None and self.turns == self.interrupt[0]:
+            self.interrupt[1]()
         ready = super().select(0)
         if ready:
             return ready
@@ -49,6 +54,15 @@ class SimLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         """Virtual seconds since the loop was made."""
         return self._selector_with_time.now
+
+    @property
+    def turns(self) -> int:
+        """How often it has turned: between two turns everybody waits, and anything may happen."""
+        return self._selector_with_time.turns
+
+    def interrupt(self, turn: int, callback: Callable[[], None]) -> None:
+        """Call `callback` right before the turn of that number, wherever everybody is then."""
+        self._selector_with_time.interrupt = (turn, callback)
 
 
 def simulate(main: Coroutine[Any, Any, _T]) -> _T:

@@ -273,14 +273,14 @@ class Stage:
 
         await self.until(settled, within)
 
-    async def verified(self, count: int = 1, within: float = 600.0) -> list[NetworkIssue]:
+    async def ended(self, count: int = 1, within: float = 600.0) -> list[NetworkIssue]:
         """Wait until so many issues have ended; all issues."""
 
-        async def ended() -> list[NetworkIssue] | None:
+        async def found_ended() -> list[NetworkIssue] | None:
             issues = await self.issues()
             return issues if len([each for each in issues if each.closed]) >= count else None
 
-        found: list[NetworkIssue] = await self.until(ended, within)
+        found: list[NetworkIssue] = await self.until(found_ended, within)
         return found
 
     def crash(self, port: int = PORT) -> WorldProcess:

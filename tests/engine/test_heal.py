@@ -49,7 +49,7 @@ async def broken(stage: Stage, route: str) -> None:
 async def test_a_crash_is_one_issue_verified_by_fresh_probes() -> None:
     async with Stage() as stage:
         await broken(stage, "process_crashed")
-        _, issue = await stage.verified(2)
+        _, issue = await stage.ended(2)
         await stage.healthy()
     assert issue.issue_type is IssueType.PROCESS_CRASHED
     assert issue.state is State.VERIFIED
@@ -67,7 +67,7 @@ async def test_the_end_of_a_process_is_seen_at_once_not_at_the_next_interval() -
     async with Stage(spec(interval=3600.0)) as stage:
         await broken(stage, "process_crashed")
         begun = stage.clock.monotonic()
-        await stage.verified(2)
+        await stage.ended(2)
     assert stage.clock.monotonic() - begun < 0.2
 
 
@@ -75,10 +75,10 @@ async def test_the_end_of_a_process_is_seen_at_once_not_at_the_next_interval() -
 async def test_a_recurrence_names_the_issue_before_it() -> None:
     async with Stage() as stage:
         await broken(stage, "process_crashed")
-        await stage.verified(2)
+        await stage.ended(2)
         await stage.healthy()
         stage.crash()
-        first, second, third = await stage.verified(3)
+        first, second, third = await stage.ended(3)
     assert (second.previous, third.previous) == (first.id, second.id)
     assert (first.recurrence, second.recurrence, third.recurrence) == (0, 1, 2)
 
@@ -98,7 +98,7 @@ async def test_every_process_of_the_component_ends_before_it_is_started_again() 
     async with Stage(programs={"chat_api": program}) as stage:
         await broken(stage, "connection_refused")
         old = set(stage.world.processes)
-        await stage.verified(2)
+        await stage.ended(2)
         await stage.healthy()
         fresh = stage.serving()
         assert fresh is not None
@@ -113,7 +113,7 @@ async def test_every_process_of_the_component_ends_before_it_is_started_again() 
 async def test_one_that_ignores_sigterm_is_killed_after_its_grace() -> None:
     async with Stage(programs={"chat_api": Program(ignores_sigterm=True)}) as stage:
         await broken(stage, "connection_refused")
-        await stage.verified(2)
+        await stage.ended(2)
         stopped = [s for s in await stage.facts(StepSucceeded) if s.action == "terminate"]
     assert [number for _, number in stage.world.signals] == [15, 9]
     assert len(stopped[0].result.killed) == 1
@@ -125,7 +125,7 @@ async def test_a_component_of_a_manager_is_stopped_by_it_and_never_signalled() -
     async with Stage(manager="systemd", budget=Budget()) as stage:
         await broken(stage, "connection_refused")
         stage.launchers["chat_api"].stopped.clear()
-        await stage.verified(2)
+        await stage.ended(2)
         await stage.healthy()
     assert stage.launchers["chat_api"].stopped == [PORT]
     assert stage.world.signals == []
@@ -142,7 +142,7 @@ async def test_a_component_without_a_launcher_is_cleared_and_waited_for() -> Non
         asyncio.get_running_loop().call_later(
             1.0, lambda: stage.world.run(Program(name="chat_api"), PORT)
         )
-        (issue,) = await stage.verified()
+        (issue,) = await stage.ended()
     assert issue.state is State.VERIFIED
     (skipped,) = [s for s in await stage.facts(StepSkipped) if s.action == "start"]
     assert "its own supervisor" in skipped.reason
@@ -156,7 +156,7 @@ async def test_a_stranger_on_the_port_is_never_signalled_and_the_component_moves
     async with Stage(spec(rebind=REBIND, announce=("announce",))) as stage:
         await broken(stage, "port_conflict")
         thief = stage.serving()
-        issue = (await stage.verified(2))[1]
+        issue = (await stage.ended(2))[1]
         await stage.healthy()
     assert thief is not None
     assert thief.alive
@@ -178,7 +178,7 @@ async def test_a_moved_port_is_appended_together_with_the_outcome_of_its_step() 
         appended: list[list[str]] = []
         stage.log.listen(lambda batch: appended.append([type(r.event).__name__ for r in batch]))
         await broken(stage, "port_conflict")
-        await stage.verified(2)
+        await stage.ended(2)
         (moved,) = await stage.facts(PortRebound)
     assert (moved.old_port, moved.new_port) == (PORT, PORT + 1)
     (batch,) = [batch for batch in appended if "PortRebound" in batch]
@@ -194,7 +194,7 @@ async def test_a_move_that_does_not_verify_is_undone() -> None:
     }
     async with Stage(spec(rebind=REBIND), programs=sick_elsewhere) as stage:
         await broken(stage, "port_conflict")
-        issue = (await stage.verified(2))[1]
+        issue = (await stage.ended(2))[1]
     assert issue.state is State.FAILED
     assert issue.finished[-1][1] is PlaybookOutcome.UNDONE
     assert await stage.facts(PortRebound) == []
@@ -208,7 +208,7 @@ async def test_one_that_cannot_bind_a_reserved_port_is_started_again_without_it(
     program = Program(name="chat_api", reuses_address=False)
     async with Stage(spec(rebind=REBIND), programs={"chat_api": program}) as stage:
         await broken(stage, "port_conflict")
-        issue = (await stage.verified(2))[1]
+        issue = (await stage.ended(2))[1]
         await stage.healthy()
     assert issue.state is State.VERIFIED
     assert stage.answers(PORT + 1)
@@ -219,7 +219,7 @@ async def test_a_stranger_is_evicted_only_where_the_configuration_says_so() -> N
     async with Stage(spec(evict_foreign=True)) as stage:
         await broken(stage, "port_conflict")
         thief = stage.serving()
-        issue = (await stage.verified(2))[1]
+        issue = (await stage.ended(2))[1]
         await stage.healthy()
     assert thief is not None
     assert not thief.alive
@@ -236,7 +236,7 @@ async def test_one_that_may_never_be_signalled_is_not_evicted_either(forbidden: 
         thief = stage.serving()
         assert thief is not None
         thief.forbidden = forbidden
-        issue = (await stage.verified(2))[1]
+        issue = (await stage.ended(2))[1]
     assert thief.alive
     assert stage.world.signals == []
     assert issue.state is State.FAILED
@@ -249,7 +249,7 @@ async def test_a_listener_whom_nobody_can_see_is_not_taken_for_nobody() -> None:
         thief = stage.serving()
         assert thief is not None
         thief.hidden, thief.answers = True, Reason.TIMEOUT
-        issue = (await stage.verified(2))[1]
+        issue = (await stage.ended(2))[1]
     assert thief.alive
     assert stage.world.signals == []
     assert issue.state is State.FAILED
@@ -261,7 +261,7 @@ async def test_an_impersonator_that_answers_is_not_a_cure() -> None:
     async with Stage() as stage:
         await broken(stage, "port_conflict")
         thief = stage.serving()
-        issue = (await stage.verified(2))[1]
+        issue = (await stage.ended(2))[1]
     assert thief is not None
     assert issue.state is State.FAILED
     looks = await stage.facts(VerificationRecorded)
@@ -276,7 +276,7 @@ async def test_a_reused_pid_is_not_taken_for_the_component() -> None:
         await stage.healthy()
         old = stage.crash()
         reused = stage.world.spawn("stranger", pid=old.pid)
-        await stage.verified(2)
+        await stage.ended(2)
         await stage.healthy()
     assert reused.alive
     assert stage.world.signals == []
@@ -289,7 +289,7 @@ async def test_an_unkillable_process_is_tried_once_and_told_of() -> None:
         process = stage.serving()
         assert process is not None
         process.unkillable = True
-        issue = (await stage.verified(2))[1]
+        issue = (await stage.ended(2))[1]
     assert issue.state is State.FAILED
     failed = [s for s in await stage.facts(StepFailed) if s.action in {"terminate", "evict"}]
     for playbook in ("restart_component", "clear_port"):
@@ -310,7 +310,7 @@ async def test_a_launcher_that_fails_fails_its_playbook_and_the_next_one_runs() 
         await stage.healthy()
         stage.launchers["chat_api"].error = LaunchError("cannot start: no such file", errno=2)
         await broken(stage, "connection_refused")
-        issue = (await stage.verified(2))[1]
+        issue = (await stage.ended(2))[1]
         assert issue.state is State.FAILED
         assert issue.executed == ("restart_component", "clear_port")
         failed = [s for s in await stage.facts(StepFailed) if s.action == "start"]
@@ -327,7 +327,7 @@ async def test_a_defect_in_a_step_is_its_failure_and_the_issue_goes_on() -> None
         await stage.healthy()
         stage.launchers["chat_api"].error = ZeroDivisionError("a defect")
         await broken(stage, "process_crashed")
-        issue = (await stage.verified(2))[1]
+        issue = (await stage.ended(2))[1]
         stage.launchers["chat_api"].error = None
         await stage.healthy()
     assert issue.state is State.FAILED
@@ -343,7 +343,7 @@ async def test_a_defect_in_a_check_is_a_check_that_says_unknown(check: str) -> N
         await stage.healthy()
         stage.host.faults[f"check:{check}"] = ZeroDivisionError("a defect")
         ROUTES["connection_refused"].make(stage)
-        issue = (await stage.verified(2, within=60))[1]
+        issue = (await stage.ended(2, within=60))[1]
         await stage.healthy()
     assert issue.state is State.VERIFIED
     assert issue.checks[check].status == "unknown"
@@ -355,7 +355,7 @@ async def test_a_plan_that_fails_is_the_failure_of_its_step(error: Exception) ->
     async with Stage() as stage:
         await broken(stage, "connection_refused")
         stage.host.faults["members"] = error
-        issue = (await stage.verified(2, within=60))[1]
+        issue = (await stage.ended(2, within=60))[1]
         stage.host.faults.clear()
         await stage.healthy()
     assert issue.closed
@@ -366,7 +366,7 @@ async def test_a_plan_that_fails_is_the_failure_of_its_step(error: Exception) ->
 async def test_a_playbook_that_says_done_does_not_verify_an_issue() -> None:
     """Started is not healthy: the new process answers 500."""
     async with Stage(programs={"chat_api": Program(answers=Reason.BAD_STATUS)}) as stage:
-        (issue,) = (await stage.verified(1))[:1]
+        (issue,) = (await stage.ended(1))[:1]
     finished = await stage.facts(PlaybookFinished)
     assert finished[0].outcome is PlaybookOutcome.COMPLETED
     assert issue.state is State.FAILED
@@ -377,7 +377,7 @@ async def test_a_playbook_that_says_done_does_not_verify_an_issue() -> None:
 async def test_slow_checks_run_beside_the_restart_and_are_recorded_all_the_same() -> None:
     async with Stage() as stage:
         await broken(stage, "process_crashed")
-        issue = (await stage.verified(2))[1]
+        issue = (await stage.ended(2))[1]
     assert set(issue.checks) == set(stage.host.check_names())
     names = await stage.names(issue.id)
     assert names.index("DiagnosisCompleted") < len(names) - 1 - names[::-1].index("CheckRecorded")
@@ -404,7 +404,7 @@ async def test_suggest_mode_waits_for_a_yes() -> None:
         await asyncio.sleep(600)
         assert stage.world.starts == []
         assert await stage.engine.approve("chat_api", "api:alice") == asked.originator_id
-        (issue,) = await stage.verified()
+        (issue,) = await stage.ended()
     (granted,) = await stage.facts(ApprovalGranted)
     assert granted.actor == "api:alice"
     assert asked.playbooks == ("restart_component",)
@@ -417,7 +417,7 @@ async def test_suggest_mode_takes_a_no() -> None:
     async with Stage(spec(mode=Mode.SUGGEST)) as stage:
         await stage.until(lambda: stage.facts(ApprovalRequested))
         await stage.engine.deny("chat_api", "api:alice", "not now")
-        (issue, *_) = await stage.verified()
+        (issue, *_) = await stage.ended()
     (denied,) = await stage.facts(ApprovalDenied)
     assert (denied.actor, denied.reason) == ("api:alice", "not now")
     assert (issue.state, issue.reason) == (State.FAILED, "approval_denied")
@@ -428,7 +428,7 @@ async def test_suggest_mode_takes_a_no() -> None:
 async def test_a_suggestion_that_nobody_answers_expires() -> None:
     budget = Budget(approval_expires=120)
     async with Stage(spec(mode=Mode.SUGGEST), budget=budget) as stage:
-        (issue, *_) = await stage.verified()
+        (issue, *_) = await stage.ended()
         denied = (await stage.facts(ApprovalDenied))[0]
         asked = (await stage.facts(ApprovalRequested))[0]
     assert denied.reason == "expired"
@@ -540,7 +540,7 @@ async def test_a_withheld_issue_that_recovers_by_itself_was_healed_by_nobody() -
     async with Stage(spec(mode=Mode.OBSERVE, owner={"cmdline": "chat_api"})) as stage:
         await stage.until(lambda: stage.facts(HealWithheld))
         stage.world.run(Program(name="chat_api"), PORT)
-        issues = await stage.verified(within=60)
+        issues = await stage.ended(within=60)
     verified = (await stage.facts(IssueVerified))[0]
     assert issues[0].state is State.VERIFIED
     assert verified.healed_by is None
@@ -572,7 +572,7 @@ async def test_failures_within_the_start_period_of_a_foreign_start_do_not_count(
 async def test_a_network_that_is_cut_off_is_diagnosed_and_told_and_nothing_is_touched() -> None:
     async with Stage() as stage:
         await broken(stage, "network_unreachable")
-        issue = (await stage.verified(2))[1]
+        issue = (await stage.ended(2))[1]
         assert issue.issue_type is IssueType.NETWORK_UNREACHABLE
         assert (issue.state, issue.reason) == (State.FAILED, "no_remedy")
         assert issue.recommendations
@@ -587,7 +587,7 @@ async def test_a_playbook_of_the_component_s_own_route_runs_instead() -> None:
     own = {IssueType.CONNECTION_REFUSED: ("clear_port", "restart_component")}
     async with Stage(spec(routes=own)) as stage:
         await broken(stage, "connection_refused")
-        issue = (await stage.verified(2))[1]
+        issue = (await stage.ended(2))[1]
     assert issue.executed == ("clear_port", "restart_component")
     started = [s.playbook for s in await stage.facts(PlaybookStarted)]
     assert started[-2:] == ["clear_port", "restart_component"]
@@ -599,7 +599,7 @@ async def test_resolved_in_is_measured_by_the_monotonic_clock() -> None:
         await stage.healthy()
         stage.crash()
         asyncio.get_running_loop().call_later(0.5, stage.clock.set_wall, -86400)
-        await stage.verified(2)
+        await stage.ended(2)
     assert (await stage.facts(IssueVerified))[-1].resolved_in == pytest.approx(1.0, abs=0.3)
 
 
@@ -607,7 +607,7 @@ async def test_resolved_in_is_measured_by_the_monotonic_clock() -> None:
 async def test_what_the_log_says_is_what_the_engine_says() -> None:
     async with Stage(budget=Budget(backoff=Backoff(initial=0))) as stage:
         await broken(stage, "connection_timeout")
-        issue_id = (await stage.verified(2))[1].id
+        issue_id = (await stage.ended(2))[1].id
         replayed = NetworkIssue.replay(issue_id, await stage.log.stream(issue_id))
         report = await stage.engine.outcome("chat_api", issue_id)
     assert report.playbooks_executed == replayed.executed

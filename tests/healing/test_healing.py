@@ -91,7 +91,7 @@ async def test_a_process_that_the_healer_did_not_start_is_watched_and_restarted(
     }
     async with lab({"chat_api": entry}) as it:
         assert await it.healthy() == found.pid
-        [adopted] = await it.of(fact.ProcessAdopted)
+        [adopted] = await it.until.soon(lambda: it.of(fact.ProcessAdopted))
         assert (adopted.proof, adopted.launch_id) == (OwnerProof.CMDLINE, None)
         found.kill()
         end = await it.end_of_issue()

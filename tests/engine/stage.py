@@ -144,12 +144,6 @@ class Stage:
         self.new_healer()
         return self
 
-    async def kill(self) -> None:
-        """The healer is killed with SIGKILL, wherever it is."""
-        self.host.die()
-        self.log.killed.set()
-        await self.bury()
-
     async def bury(self) -> None:
         """Clear away what a killed healer was running."""
         tasks = asyncio.all_tasks() - {asyncio.current_task()}

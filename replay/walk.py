@@ -138,15 +138,14 @@ class Walk:
 
     def _decoded(self, batch: Sequence[Row]) -> Iterator[Recorded]:
         for position, stream, version, topic, time, body, _ in batch:
-            event_id = f"{stream}/{version}"
             try:
                 event = self._codec.decode(stream, version, topic, body, place=f"event {position}")
             except StoreError as error:
-                self.add(Problem(position, event_id, "unreadable", str(error)))
+                self.add(Problem(position, f"{stream}/{version}", "unreadable", str(error)))
                 continue
             if (event.timestamp - _EPOCH) // _MICROSECOND != time:
                 why = f"its column time says {time}, its body {event.timestamp}"
-                self._say(position, "time", why, event_id)
+                self._say(position, "time", why, event.event_id)
             self._claim(event)
             yield Recorded(position, event)
 

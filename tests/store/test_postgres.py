@@ -260,12 +260,14 @@ async def test_a_crash_of_the_server_in_mid_run_loses_and_doubles_nothing(
 
 
 class Proxy:
-    """Stands between a node and the server, and can lose a COMMIT or the answer to it."""
+    """Stands between a node and the server, and can lose a COMMIT or the answer to it, or keep the
+    node's COMMIT to itself while all connections stay."""
 
     def __init__(self, port: int) -> None:
         self.lose: str | None = None
         self.lost = 0
         self._server_port = port
+        self._served: set[asyncio.Task[None] | None] = set()
 
     async def __aenter__(self) -> Proxy:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -275,8 +277,18 @@ class Proxy:
     async def __aexit__(self, *error: object) -> None:
         self._server.close()
         await self._server.wait_closed()
+        await asyncio.wait_for(asyncio.gather(*filter(None, self._served)), 5)
+
+    def url(self, database: str) -> str:
+        """The same database, through here."""
+        name = psycopg.conninfo.conninfo_to_dict(database)["dbname"]
+        return (
+            f"postgresql://healer:{quote(PASSWORD, '')}@127.0.0.1:{self.port}/{name}"
+            "?sslmode=disable&gssencmode=disable"
+        )
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._served.add(asyncio.current_task())
         up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
         deaf = asyncio.Event()
 
@@ -285,11 +297,18 @@ class Proxy:
                 if not deaf.is_set():
                     writer.write(data)
                     await writer.drain()
+            writer.close()
 
         answers = asyncio.create_task(down())
         try:
             while data := await reader.read(65536):
                 if self.lose and b"COMMIT" in data:
+                    if self.lose == "time":
+                        self.lose = None
+                        self.lost += 1
+                        # Whatever else it says is not heard either, until the server hangs up.
+                        await answers
+                        break
                     if self.lose == "answer":
                         deaf.set()
                         up_writer.write(data)
@@ -312,11 +331,9 @@ class Proxy:
 async def test_a_commit_whose_answer_is_lost_is_looked_up_and_not_repeated(
     cluster: Cluster, database: str, lost: str
 ) -> None:
-    name = psycopg.conninfo.conninfo_to_dict(database)["dbname"]
     async with Proxy(cluster.port) as proxy:
-        url = f"postgresql://healer:{quote(PASSWORD, '')}@127.0.0.1:{proxy.port}/{name}"
         heard: list[Recorded] = []
-        async with node(f"{url}?sslmode=disable&gssencmode=disable") as log:
+        async with node(proxy.url(database)) as log:
             log.listen(heard.extend)
             assert await log.append([started("i1", 1)]) == 1
             proxy.lose = lost
@@ -337,6 +354,22 @@ async def test_a_commit_whose_answer_is_lost_is_looked_up_and_not_repeated(
             assert await log.append([started("i1", 5)]) == 5
             assert [recorded.position for recorded in heard] == [1, 2, 3, 4, 5]
     assert require_whole_chain(database) == 5
+
+
+async def test_a_node_that_freezes_in_mid_append_does_not_stop_the_others(
+    cluster: Cluster, database: str
+) -> None:
+    async with (
+        Proxy(cluster.port) as proxy,
+        node(database) as other,
+        node(proxy.url(database)) as frozen,
+    ):
+        proxy.lose = "time"
+        waiting = asyncio.create_task(frozen.append([started("i1", 1)]))
+        await Until().soon(lambda: proxy.lost == 1)
+        assert await asyncio.wait_for(other.append([started("i2", 1)]), 15) == 1
+        assert await asyncio.wait_for(waiting, 15) == 2
+    assert require_whole_chain(database) == 2
 
 
 async def test_an_outage_beyond_the_patience_is_told_and_ends_without_a_human(

@@ -11,13 +11,23 @@ import psycopg
 from healer.errors import StoreError
 from healer.store.postgres.place import Place
 
-__all__ = ["Connection", "UnreachableError", "connect", "refusals", "words"]
+__all__ = ["LOST", "Connection", "UnreachableError", "connect", "refusals", "words"]
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
-# Every append holds the lock on the head of the log. A node that stops in the middle of one (a
-# frozen virtual machine, a cut cable) must not stop the others for longer than this.
-_IDLE_IN_TRANSACTION: Final = "10s"
+LOST: Final = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    # Another server took its place; or it gave up on us while we were frozen.
+    psycopg.errors.ReadOnlySqlTransaction,
+    psycopg.errors.IdleInTransactionSessionTimeout,
+)
+"""What a database answers that may answer better in a moment, over another connection."""
+
+# Every append holds the lock on the head of the log. A node that stops in the middle of one must
+# not stop the others for longer than this; where its machine is gone as well, the server learns it
+# from the keepalives below.
+_IDLE_IN_TRANSACTION: Final = "5s"
 _LOCK_TIMEOUT: Final = "20s"
 
 _SETTINGS: Final = """
@@ -26,6 +36,10 @@ SELECT current_setting('fsync'), current_setting('server_encoding'),
     set_config('default_transaction_read_only', %(read_only)s, false),
     set_config('idle_in_transaction_session_timeout', %(idle)s, false),
     set_config('lock_timeout', %(lock)s, false),
+    set_config('plan_cache_mode', %(plans)s, false),
+    set_config('tcp_keepalives_idle', '5', false),
+    set_config('tcp_keepalives_interval', '2', false),
+    set_config('tcp_keepalives_count', '3', false),
     set_config('synchronous_commit', CASE current_setting('synchronous_commit')
         WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, false)
 """
@@ -50,7 +64,7 @@ def refusals(doing: str) -> Iterator[None]:
     """
     try:
         yield
-    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+    except LOST as error:
         raise UnreachableError(f"cannot {doing}: {words(error)}") from error
     except psycopg.Error as error:
         raise StoreError(f"cannot {doing}: {words(error)}") from error
@@ -75,6 +89,9 @@ def connect(place: Place, *, writing: bool) -> Connection:
                 "read_only": "off" if writing else "on",
                 "idle": _IDLE_IN_TRANSACTION,
                 "lock": _LOCK_TIMEOUT,
+                # An append asks the same few questions for ever, each answered by one index:
+                # planning them anew each time took longer than answering them.
+                "plans": "force_generic_plan" if writing else "auto",
             },
         ).fetchone()
         fsync, encoding, *_ = row or ("", "")

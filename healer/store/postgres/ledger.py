@@ -5,8 +5,8 @@ Everything here blocks, and belongs to one thread at a time (`healer.store.postg
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, NamedTuple
 
 from healer.domain.events import IssueDetected
 from healer.errors import StoreError
@@ -132,20 +132,21 @@ class Ledger:
         """
         self._require_whole()
         connection = self._open()
-        with connection.pipeline(), connection.transaction():
-            head = connection.execute(_LOCK_HEAD)
-            streams = {encoded.stream for entry in group for encoded in entry.events}
-            names = [_sendable(stream) for stream in streams]
-            versions = connection.execute(_VERSIONS, (names,))
-            components = {
-                encoded.event.component
-                for entry in group
-                for encoded in entry.events
-                if isinstance(encoded.event, IssueDetected)
-            } | {entry.lease.component for entry in group if entry.lease is not None}
-            holdings = connection.execute(
-                _HOLDINGS, ([_sendable(component) for component in components], names)
-            )
+        streams = {encoded.stream for entry in group for encoded in entry.events}
+        names = [_sendable(stream) for stream in streams]
+        components = {
+            encoded.event.component
+            for entry in group
+            for encoded in entry.events
+            if isinstance(encoded.event, IssueDetected)
+        } | {entry.lease.component for entry in group if entry.lease is not None}
+        with connection.transaction():
+            with connection.pipeline():
+                head = connection.execute(_LOCK_HEAD)
+                versions = connection.execute(_VERSIONS, (names,))
+                holdings = connection.execute(
+                    _HOLDINGS, ([_sendable(component) for component in components], names)
+                )
             position, hash_ = head.fetchone() or (0, b"")
             if not self._continued:
                 self._require_continuity(connection)
@@ -164,7 +165,10 @@ class Ledger:
                 for entry in group:
                     plan.add(entry)
                 if plan.rows:
-                    _write(connection, plan)
+                    # Not in a pipeline: its messages do not count as idleness, and the server would
+                    # let a node that froze between them keep the lock from all the others.
+                    for query, parameters in _statements(plan):
+                        connection.execute(query, parameters)
                     self._attempt = _Attempt(plan, group)
         self._attempt = None
         self.head, self._hash, self._fences = plan.position, plan.hash, plan.fences
@@ -247,18 +251,16 @@ class Ledger:
     close = drop
 
 
-def _write(connection: Connection, plan: Plan) -> None:
-    connection.execute(_INSERT, [list(column) for column in zip(*plan.rows, strict=True)])
-    connection.execute(_ADVANCE, (schema.CHANNEL, plan.position, plan.position, plan.hash))
+def _statements(plan: Plan) -> Iterator[tuple[str, Sequence[Any]]]:
+    yield _INSERT, [list(column) for column in zip(*plan.rows, strict=True)]
+    yield _ADVANCE, (schema.CHANNEL, plan.position, plan.position, plan.hash)
     changed = plan.changed
     if changed:
-        connection.execute(_RELEASE, (changed,))
+        yield _RELEASE, (changed,)
     for component in changed:
-        holding = plan.holdings.get(component)
-        if holding is not None:
-            connection.execute(
-                _HOLD, (component, holding.issue, holding.node, holding.fence, holding.ttl)
-            )
+        held = plan.holdings.get(component)
+        if held is not None:
+            yield _HOLD, (component, held.issue, held.node, held.fence, held.ttl)
 
 
 def _hash_at(connection: Connection, position: int) -> bytes | None:

@@ -122,9 +122,9 @@ class Plan:
                     raise conflict(component, stream, holder.issue)
                 stage.holdings[component] = Holding(component, stream)
             case IssueVerified() | IssueFailed():
-                holding = _holding(stage, stream)
-                if holding is not None:
-                    del stage.holdings[holding.component]
+                stage.holdings = {
+                    name: held for name, held in stage.holdings.items() if held.issue != stream
+                }
                 stage.fences.pop(stream, None)
             case _:
                 pass

@@ -53,11 +53,12 @@ CREATE TABLE healer.event (
 CREATE INDEX event_life ON healer.event (topic, stream) WHERE topic IN ({LIFE_TOPICS});
 CREATE TABLE healer.open_issue (
     component text COLLATE "C" PRIMARY KEY,
-    issue text COLLATE "C" NOT NULL UNIQUE,
+    issue text COLLATE "C" NOT NULL,
     node text,
     fence bigint,
     expires timestamptz
 );
+CREATE INDEX open_issue_issue ON healer.open_issue (issue);
 CREATE FUNCTION healer.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN RAISE EXCEPTION 'cannot % an event: the log is immutable', lower(TG_OP); END $$;
 CREATE TRIGGER event_is_never_changed BEFORE UPDATE OR DELETE OR TRUNCATE ON healer.event

@@ -17,7 +17,7 @@ import psycopg
 from healer.errors import StoreError
 from healer.ports import Recorded
 from healer.store.feed import Feed
-from healer.store.postgres.connection import UnreachableError, words
+from healer.store.postgres.connection import LOST, UnreachableError, words
 from healer.store.postgres.ledger import Committed, Ledger
 from healer.store.postgres.plan import Entry
 
@@ -273,7 +273,7 @@ class Writer:
     def _once(self, work: Callable[[Ledger], _T]) -> _T:
         try:
             answer = work(self._ledger)
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        except LOST as error:
             self._lose(error)
             raise UnreachableError(f"cannot use {self._name}: {self.unavailable}") from error
         except psycopg.Error as error:

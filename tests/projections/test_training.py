@@ -91,7 +91,7 @@ full_logs = st.builds(with_more, logs(), st.randoms(use_true_random=False))
 
 
 @given(facts=full_logs, where=st.floats(0, 1))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_no_feature_of_a_row_changes_when_later_events_are_appended(facts, where):
     before, whole = rows_of(facts[: int(where * len(facts))]), rows_of(facts)
     for table, rows in before.items():
@@ -100,6 +100,25 @@ def test_no_feature_of_a_row_changes_when_later_events_are_appended(facts, where
             assert {name: row[name] for name in KNOWN[table]} == {
                 name: later[name] for name in KNOWN[table]
             }
+
+
+@given(facts=full_logs)
+@settings(max_examples=25, deadline=None)
+def test_every_row_is_known_in_full_right_at_its_own_event(facts):
+    """As the test before, for every cut of the log at once."""
+    seen: dict[tuple[str, int], Row] = {}
+    final: list[tuple[str, Row]] = []
+    projection = training(lambda table, row: final.append((table, row)))
+    state: Training = projection.initial()
+    for recorded in facts:
+        projection.apply(state, recorded)
+        for table, row in unfinished(state):
+            if row["position"] == recorded.position:
+                seen[table, recorded.position] = {name: row[name] for name in KNOWN[table]}
+    made = [*final, *unfinished(state)]
+    assert len(made) == len(seen)
+    for table, row in made:
+        assert {name: row[name] for name in KNOWN[table]} == seen[table, row["position"]]
 
 
 @given(facts=full_logs, data=st.data())

@@ -17,6 +17,7 @@ import argparse
 import itertools
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -232,19 +233,22 @@ def table(soak: Soak) -> str:
 
 
 def with_shim() -> None:
-    """Run this program anew with the library that counts syncs, where one can be made."""
+    """Become this program anew with the library that counts syncs, where one can be made."""
     compiler = shutil.which("cc")
-    if compiler is None or "SOAK_SHIM" in os.environ:
-        return
-    with tempfile.TemporaryDirectory(prefix="healer-soak-shim-") as directory:
-        library = Path(directory) / "sync.so"
-        made = subprocess.run(
-            [compiler, "-shared", "-fPIC", "-O2", "-o", library, _SHIM, "-ldl"], check=False
-        )
-        if made.returncode == 0:
-            environment = {**os.environ, "LD_PRELOAD": str(library), "SOAK_SHIM": "1"}
-            argv = [sys.executable, "-m", "tests.soak", *sys.argv[1:]]
-            sys.exit(subprocess.run(argv, env=environment, check=False).returncode)
+    made = os.environ.pop("SOAK_SHIM", None)
+    if made is not None:
+        shutil.rmtree(made)  # it is loaded
+        del os.environ["LD_PRELOAD"]
+    elif compiler is not None:
+        directory = tempfile.mkdtemp(prefix="healer-soak-shim-")
+        library = f"{directory}/sync.so"
+        argv = [compiler, "-shared", "-fPIC", "-O2", "-o", library, str(_SHIM), "-ldl"]
+        if subprocess.run(argv, check=False).returncode != 0:
+            shutil.rmtree(directory)
+            return
+        environment = {**os.environ, "LD_PRELOAD": library, "SOAK_SHIM": directory}
+        again = [sys.executable, "-m", "tests.soak", *sys.argv[1:]]
+        os.execve(sys.executable, again, environment)  # noqa: S606 - our own interpreter, no shell
 
 
 def main() -> int:
@@ -282,7 +286,8 @@ def main() -> int:
         arguments.seed = os.urandom(4).hex()
     if arguments.plant:
         os.environ["SOAK_PLANT"] = arguments.plant
-    os.environ.pop("LD_PRELOAD", None)
+    # Ended from outside, it still ends what it started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     run_mark()
     become_subreaper()
     kinds = [kind for kind in arguments.moments if kind not in SYNCS or sync_shim() is not None]

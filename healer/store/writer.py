@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 from healer.errors import StoreError
 from healer.ports import Recorded
+from healer.store.answer import copy_of, resolve, tell
 from healer.store.codec import Encoded
 from healer.store.feed import Feed
 from healer.store.ledger import Ledger
@@ -27,7 +28,6 @@ __all__ = ["Writer"]
 _RETRY: Final = 1.0
 
 _Outcome = int | StoreError
-_T = TypeVar("_T")
 
 
 class _Append(NamedTuple):
@@ -163,7 +163,7 @@ class Writer:
             problem = error
         except Exception as error:
             problem = self._fail(error)
-        _tell(change.future.get_loop(), _resolve, change.future, key, problem)
+        tell(change.future.get_loop(), resolve, change.future, key, problem)
 
     def _commit(self, group: Sequence[_Append]) -> None:
         outcomes: Sequence[_Outcome]
@@ -173,7 +173,7 @@ class Writer:
             if recovered:
                 # A commit that had failed was on the disk after all: its waiters were told that it
                 # could not be made durable, but whoever listens has to hear of it.
-                _tell(group[0].future.get_loop(), self._feed.publish, recovered)
+                tell(group[0].future.get_loop(), self._feed.publish, recovered)
             outcomes = ledger.append([append.entry for append in group])
             self._head = ledger.head
         except StoreError as error:
@@ -185,7 +185,7 @@ class Writer:
         for append, outcome in zip(group, outcomes, strict=True):
             by_loop.setdefault(append.future.get_loop(), []).append((append, outcome))
         for loop, settled in by_loop.items():
-            _tell(loop, self._settle, settled)
+            tell(loop, self._settle, settled)
 
     def _available(self) -> Ledger:
         if self._ledger is not None:
@@ -236,7 +236,7 @@ class Writer:
                 if not append.future.done():
                     append.future.set_result(outcome)
             elif not append.future.done():
-                append.future.set_exception(_copy(outcome))
+                append.future.set_exception(copy_of(outcome))
         self._feed.publish(recorded)
 
     def _end(self, stop: _Stop) -> None:
@@ -254,31 +254,4 @@ class Writer:
             if self._ledger is not None:
                 self._ledger.close()
             self._release()
-        _tell(stop.future.get_loop(), _resolve, stop.future, None, problem)
-
-
-def _tell(
-    loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *arguments: object
-) -> None:
-    try:
-        loop.call_soon_threadsafe(callback, *arguments)
-    except RuntimeError:
-        # The loop was closed: nobody waits any more, and what was committed stays committed.
-        if not loop.is_closed():
-            raise
-
-
-def _resolve(future: asyncio.Future[_T], result: _T, problem: Exception | None) -> None:
-    if future.done():
-        return
-    if problem is None:
-        future.set_result(result)
-    else:
-        future.set_exception(problem)
-
-
-def _copy(error: StoreError) -> StoreError:
-    # Each waiter raises its own: one object raised in several tasks would gather their tracebacks.
-    copy = type(error)(*error.args)
-    copy.__cause__ = error.__cause__
-    return copy
+        tell(stop.future.get_loop(), resolve, stop.future, None, problem)

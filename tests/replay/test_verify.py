@@ -522,6 +522,17 @@ def test_another_line_that_cannot_be_read_is_one(case: Case, line: str) -> None:
     assert f"of the witness {case.witness}" in (report.first_problem or "")
 
 
+def test_the_witness_tells_where_an_end_was_cut_off(case: Case) -> None:
+    events = len(Break(case.file).rows)
+    end = first(case, tamper.truncate)
+    tamper.by_b(case.file, tamper.truncate)
+    report = case.verified()
+    assert report.problems[0].position == end
+    assert report.first_problem == (
+        f"cannot accept event {end}: it is missing: the witness saw up to {events}"
+    )
+
+
 def test_a_witness_with_nothing_in_it_vouches_for_nothing(case: Case) -> None:
     case.witness.write_text("")
     assert case.codes() == ["witness_empty"]

@@ -157,7 +157,7 @@ async def test_an_event_of_a_later_version_is_named(file: Path) -> None:
 async def test_a_second_healer_is_refused_and_the_first_is_named(
     file: Path, processes: Processes
 ) -> None:
-    argv = [sys.executable, "-m", "tests.store.acknowledging_writer", str(file), "x"]
+    argv = [sys.executable, "-m", "tests.store.acknowledging_writer", f"sqlite:///{file}", "x"]
     first = processes.start(*argv, stdout=subprocess.PIPE, cwd=ROOT)
     assert first.stdout is not None
     assert first.stdout.readline()
@@ -418,7 +418,7 @@ async def test_a_failed_write_is_never_reported_as_done(file: Path, processes: P
         "asyncio.run(main(sys.argv[1], 'x'))\n"
     )
     writer = processes.start(
-        *(sys.executable, "-c", script, str(file)),
+        *(sys.executable, "-c", script, f"sqlite:///{file}"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=ROOT,

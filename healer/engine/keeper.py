@@ -18,7 +18,7 @@ from healer.domain.spec import Criticality, IssueType, Severity
 from healer.engine.fleet import FleetBook
 from healer.engine.heal import Heal, Wishes
 from healer.engine.journal import Journal
-from healer.errors import HealInProgressError, HealWithheldError, StoreError
+from healer.errors import HealInProgressError, HealWithheldError, HostError, StoreError
 from healer.playbooks import Instance
 from healer.ports import Clock, Ids
 from healer.watchdog.watch import Detection, Watch
@@ -107,7 +107,7 @@ class Keeper:
         return await asyncio.shield(future)
 
     async def run(self) -> None:
-        """Watch and heal until the healer stops. While the log is away, hold, and say so."""
+        """Watch and heal until the healer stops. While log or host fail, hold and say so."""
         begun = False
         while not self._stopping.is_set():
             try:
@@ -115,8 +115,9 @@ class Keeper:
                     await self._begin()
                     begun = True
                 await self._turn()
-            except StoreError as error:
-                _log.error("log_unavailable", component=self.name, error=str(error))
+            except (StoreError, HostError) as error:
+                word = "log_unavailable" if isinstance(error, StoreError) else "host_unavailable"
+                _log.error(word, component=self.name, error=str(error))
                 # What was decided and not written is forgotten; the log says what is true.
                 begun = False
                 await self._sleep(_RETRY)

@@ -103,7 +103,10 @@ class Watch:
         if not await self._is_local() or not self._provable():
             return False
         async with self._instance.occupants(self._instance.port, members=False) as found:
-            return bool(found.foreign) and not found.serving
+            # What we start runs as ourselves and is seen: who is not seen is somebody else. A
+            # component of another user may just be out of our sight, which says nothing.
+            unseen = found.hidden and isinstance(self._instance.spec.launch, CommandLaunch)
+            return (bool(found.foreign) or unseen) and not found.serving
 
     # One look
 

@@ -224,7 +224,10 @@ def test_tables_are_for_people(house: House, until: Until) -> None:
         (("playbooks",), "restart_component"),
         (("recommend", "chat_api"), ""),
         (("events",), "healed by"),
-        (("heal", "chat_api", "--dry-run"), "What would be done for chat_api"),
+        (
+            ("heal", "chat_api", "--issue-type", "process_crashed", "--dry-run"),
+            "What would be done for chat_api",
+        ),
         (("heal", "chat_api", *CRASHED, "--no-wait"), "is open"),
     ):
         ran = house.run(*arguments, "-o", "table")

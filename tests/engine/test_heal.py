@@ -30,7 +30,13 @@ from healer.domain.playbook import PlaybookOutcome
 from healer.domain.probe import Reason
 from healer.domain.spec import Backoff, Budget, IssueType, Mode, PortRange
 from healer.engine import HealRequest
-from healer.errors import HealInProgressError, HealWithheldError, LaunchError, UnknownNameError
+from healer.errors import (
+    HealInProgressError,
+    HealWithheldError,
+    HostError,
+    LaunchError,
+    UnknownNameError,
+)
 from healer.testing import Program
 from tests.engine.route import REBIND, ROUTES
 from tests.engine.stage import PORT, Stage, in_virtual_time, spec
@@ -268,6 +274,32 @@ async def test_an_impersonator_that_answers_is_not_a_cure() -> None:
     assert looks[-1].foreign == (thief.identity,)
     assert not looks[-1].healthy
     assert (await stage.component()).health is Health.UNHEALTHY
+
+
+@in_virtual_time
+async def test_an_impersonator_whom_nobody_can_see_is_not_a_cure_either() -> None:
+    async with Stage() as stage:
+        await broken(stage, "port_conflict")
+        thief = stage.serving()
+        assert thief is not None
+        thief.hidden = True
+        issue = (await stage.ended(2))[1]
+    assert issue.state is State.FAILED
+    assert not (await stage.facts(VerificationRecorded))[-1].healthy
+    assert stage.world.signals == []
+
+
+@in_virtual_time
+async def test_a_host_that_fails_for_a_while_ends_nothing() -> None:
+    async with Stage() as stage:
+        await stage.healthy()
+        stage.host.faults["sockets"] = HostError("cannot list sockets: too many open files")
+        stage.host.faults["listeners"] = HostError("cannot list sockets: too many open files")
+        stage.crash()
+        await asyncio.sleep(30)
+        stage.host.faults.clear()
+        await stage.ended(2)
+        await stage.healthy()
 
 
 @in_virtual_time

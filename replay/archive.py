@@ -93,7 +93,7 @@ class FileArchive:
                 for (note,) in self._connection.execute(
                     "SELECT note FROM checkpoint ORDER BY number"
                 ):
-                    yield note
+                    yield note if isinstance(note, str) else repr(note)
 
     def claims(self) -> dict[str, str]:
         """See `Archive.claims`."""

@@ -108,16 +108,16 @@ def examine(file: Path, witness: Path | None = None, public_key: str | None = No
         connection.execute("BEGIN")
         (log_id,) = connection.execute("SELECT log_id FROM meta").fetchone()
         try:
-            heads = seals(connection, log_id, seen, public_key, wrong)
+            heads = seals(connection, log_id, seen, (public_key or "").lower(), wrong)
             if not wrong:
                 chain(connection, log_id, heads, wrong)
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, AttributeError, TypeError) as error:
             wrong.append(f"the file is damaged: {error}")
     return wrong
 
 
 def seals(
-    connection: sqlite3.Connection, log_id: str, seen: list[str], key: str | None, wrong: list[str]
+    connection: sqlite3.Connection, log_id: str, seen: list[str], key: str, wrong: list[str]
 ) -> dict[int, str]:
     """How many events were signed with which head; `wrong` gains what is wrong with that."""
     origin, epoch, previous, texts = "network-healer/" + quote(log_id, safe=""), 1, "none", set()
@@ -141,7 +141,7 @@ def seals(
             if not vouched(note, key):
                 wrong.append(f"{where} is not signed by the key of epoch {epoch}")
             epoch, key = epoch + 1, note["next"]
-    if note is None or key is None:
+    if note is None:
         wrong.append("there is no checkpoint")
     elif not note["next"] and not vouched(note, key):
         wrong.append(f"the last checkpoint is not signed by the key of epoch {epoch}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -22,6 +23,7 @@ Progress = Callable[[int, int], None]
 
 _KEPT: Final = 100
 _TOLD_HERE: Final = {"gap", "out_of_order"}
+_NOT_A_ROW: Final = (AttributeError, TypeError, struct.error)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -98,28 +100,31 @@ class Walk:
 
     def _follow(self, batch: Sequence[Row], previous: bytes) -> bytes:
         versions, marks, after = self._versions, self._marks, self._position
-        for position, stream, version, topic, _, body, stored in batch:
-            before = versions.get(stream, 0)
-            if version != before + 1:
-                why = f"its stream {stream} stood at {before}, so {before + 1} is next"
-                self._say(position, "gap", why, f"{stream}/{version}")
-            after += 1
-            if position != after:
-                self._say(after, "missing", f"it is missing; event {position} is next")
-                previous = stored
-            elif version < 1:
-                previous = stored
-            else:
-                previous = link(previous, position, stream, version, topic=topic, body=body)
-                if previous != stored:
-                    why = "it does not match its hash, or does not follow from the one before it"
-                    self._say(position, "hash", why, f"{stream}/{version}")
+        try:
+            for position, stream, version, topic, _, body, stored in batch:
+                before = versions.get(stream, 0)
+                if version != before + 1:
+                    why = f"its stream {stream} stood at {before}, so {before + 1} is next"
+                    self._say(position, "gap", why, f"{stream}/{version}")
+                if position != after + 1:
+                    why = f"it is missing; event {position} is next"
+                    self._say(after + 1, "missing", why)
                     previous = stored
-                if position in marks:
-                    self._compare(position, previous)
-            versions[stream] = version
-            after = position
-        self._position = after
+                else:
+                    previous = link(previous, position, stream, version, topic=topic, body=body)
+                    if previous != stored:
+                        why = "it does not match its hash, or does not follow from the one before"
+                        self._say(position, "hash", why, f"{stream}/{version}")
+                        previous = stored
+                    if position in marks:
+                        self._compare(position, previous)
+                versions[stream] = version
+                after = position
+        except _NOT_A_ROW as error:
+            # A table that was made anew without its types may hold anything.
+            raise StoreError(f"its columns are not what a log keeps in them: {error}") from error
+        finally:
+            self._position = after
         self.events += len(batch)
         return previous
 

@@ -39,7 +39,8 @@ from tests.soak.world import Children, become_subreaper
 _ROUNDS_PER_STACK = 20
 """Rounds on one log; then a new one, so that judging all of it stays cheap."""
 
-_ENDLESS = 12
+_ENDLESS = {"spawned": 2, "signalled": 2}
+_ENDLESS_ELSE = 12
 """Crash points that are gone through where heal after heal fails: more than one heal has."""
 
 _SHIM = Path(__file__).with_name("sync.c")
@@ -141,7 +142,7 @@ class Soak:
                 if self.spent:
                     return
                 death = Death(kind=kind, number=number)
-                if fault not in REMEDIES and number > _ENDLESS:
+                if fault not in REMEDIES and number > _ENDLESS.get(kind, _ENDLESS_ELSE):
                     break
                 if fault == "exit" and kind == "signalled":
                     break  # what ends by itself is signalled by nobody

@@ -142,15 +142,18 @@ class Break:
 
     def sign(self, key: Ed25519PrivateKey) -> None:
         """Sign every checkpoint again, for a log of one epoch."""
+        heads = {0: genesis(self.log_id), **{row.position: row.hash for row in self.rows}}
         notes: list[str] = []
         for note in self.notes:
             said = checkpoint.read(note)
-            size = min(said.size, len(self.rows))
+            size = min(said.size, self.rows[-1].position)
+            while size not in heads:
+                size -= 1
             signed = replace(
                 said,
                 log_id=self.log_id,
                 size=size,
-                head=self.rows[size - 1].hash if size else genesis(self.log_id),
+                head=heads[size],
                 key=key.public_key().public_bytes_raw(),
                 previous=checkpoint.digest(notes[-1]) if notes else None,
             )

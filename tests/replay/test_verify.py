@@ -464,8 +464,40 @@ def test_a_signed_lie_about_the_size_is_found(case: Case) -> None:
     assert "checkpoint_order" in case.codes(witness=False)
     forged(case, lambda _notes: add(list(original), head=b"\1" * 32))
     assert case.codes(witness=False) == ["checkpoint_contradicted"]
+    middle = checkpoint.read(original[20])
+    forged(case, lambda _notes: add(list(original), size=middle.size, head=middle.head))
+    assert case.codes(witness=False) == ["checkpoint_order", "unsigned"]
+    forged(case, lambda _notes: add(list(original), epoch=2))
+    assert case.codes(witness=False) == ["checkpoint_key"]
+    forged(case, lambda _notes: add(list(original), key=bytes(32)))
+    assert "checkpoint_key" in case.codes(witness=False)
     forged(case, lambda _notes: add(list(original), log_id="log-2"))
     assert case.codes(witness=False) == ["checkpoint_of_another_log"]
+
+
+@pytest.mark.parametrize("part", ["name", "key"])
+def test_what_the_signature_does_not_cover_has_to_fit(case: Case, part: str) -> None:
+    """The name of the signer and the four bytes that name its key, in the line of the signature."""
+    log = Break(case.file)
+    body, line = log.notes[-1].split("\n\n")
+    dash, name, signature = line.removesuffix("\n").split(" ")
+    if part == "name":
+        name += "x"
+    else:
+        signature = ("B" if signature[0] == "A" else "A") + signature[1:]
+    log.notes[-1] = f"{body}\n\n{dash} {name} {signature}\n"
+    log.write()
+    assert case.codes(witness=False) == ["checkpoint_signature"]
+
+
+def test_a_gap_that_was_hashed_and_signed_is_a_gap(case: Case) -> None:
+    log = Break(case.file)
+    log.rows = [row._replace(position=row.position + (row.position > 300)) for row in log.rows]
+    log.recompute()
+    log.sign(stolen(case.file))
+    log.write()
+    report = case.verified(witness=False)
+    assert [(each.position, each.code) for each in report.problems] == [(301, "missing")]
 
 
 def test_a_wrong_head_of_the_empty_log_is_found(case: Case) -> None:

@@ -321,6 +321,7 @@ class Engine:
         """What back-off and recurrence need of the past."""
         after = 0
         owners: dict[str, Keeper] = {}
+        begun: set[str] = set()
         while batch := await self.log.read(after=after):
             for recorded in batch:
                 event = recorded.event
@@ -330,7 +331,12 @@ class Engine:
                     keeper.remember(event.originator_id, event)
                 elif isinstance(event, RemediationStarted) and event.originator_id in owners:
                     owners[event.originator_id].remember_attempt(event)
+                    begun.add(event.originator_id)
             after = batch[-1].position
+        # Before anybody asks for a place: those that were taken are still taken.
+        for name, issue in (await self.log.open_issues()).items():
+            if issue in begun and name in self._keepers:
+                self.fleet.resume(name)
 
     def _keeper_ended(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()

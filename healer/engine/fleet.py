@@ -99,6 +99,11 @@ class FleetBook:
         self._announce()
         return ledger.attempts
 
+    def resume(self, name: str) -> None:
+        """A heal of `name` that a former healer began goes on: it is no further attempt."""
+        self._healing.add(name)
+        self._announce()
+
     def end(self, name: str) -> None:
         """The heal of `name` is over, however it ended."""
         self._healing.discard(name)

@@ -108,6 +108,10 @@ class Heal:
         Raises:
             StoreError: a fact could not be made durable; nothing was done on the strength of it.
         """
+        if self.issue.state is State.REMEDIATING:
+            # A former healer began it: the same place and the same attempt, not one more.
+            self.acting = True
+            self._fleet.resume(self.issue.component)
         try:
             while not self.issue.closed and not self._stopping.is_set():
                 await self._make(decision.next_move(self.issue, self._mode))
@@ -148,10 +152,8 @@ class Heal:
             case decision.Remediate():
                 await self._remediate()
             case decision.StartPlaybook():
-                self._begin_acting()
                 self.issue.start_playbook(stamp=self._stamp())
             case decision.RunStep():
-                self._begin_acting()
                 await self._run_step(move)
             case decision.SettleStep():
                 await self._settle(move.intent)
@@ -352,10 +354,8 @@ class Heal:
                 task.cancel()
             await asyncio.gather(*waits.values(), return_exceptions=True)
 
-    def _begin_acting(self, *, rearmed: bool = False) -> int:
-        """Take a place among the heals under way, once; the number of this heal in a row."""
-        if self.acting:
-            return self._fleet.ledger(self.issue.component).attempts
+    def _begin_acting(self, *, rearmed: bool) -> int:
+        """Take a place among the heals under way; the number of this heal in a row."""
         self.acting = True
         return self._fleet.begin(self.issue.component, rearmed=rearmed)
 

@@ -44,10 +44,11 @@ _UNWILLING: Final = str(Path(__file__).with_name("program.py"))
 COMPONENTS: Final = {
     "alpha": (),
     "beta": ("--ignore-sigterm",),
-    "gamma": ("--no-reuseaddr",),
+    "gamma": ("--start-delay", "0.15"),
 }
-"""The components: a plain one, one that only SIGKILL ends, and one that cannot start on a port that
-is reserved for it, so that it is started twice."""
+"""The components: a plain one, one that only SIGKILL ends, and one that takes its time to start.
+(None without SO_REUSEADDR: a healer killed in mid-probe leaves a connection in TIME_WAIT, which by
+the kernel's own rule keeps such a component from its port for a minute, whoever starts it.)"""
 
 
 class Stack:

@@ -59,3 +59,14 @@ def test_the_soak_finds_a_planted_defect(plant: str, words: tuple[str, ...], pro
     result = soak("--plant", plant, *words)
     found = {kind for broken in result["broken"] for kind, _ in broken["found"]}
     assert any(kind.startswith(promise) for kind in found), found
+
+
+def test_a_reused_pid_is_hit_by_plain_pid_and_by_nobody_who_holds_the_process() -> None:
+    words = ("--rounds", "20", "--controls", "20", "--json")
+    argv = [sys.executable, "-m", "tests.soak.pid_reuse", *words]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False)
+    if done.returncode == 3:
+        pytest.skip(f"pids cannot be forced to be reused here: {done.stderr.strip()}")
+    seen = json.loads(done.stdout)
+    assert seen["forced reuses"] == seen["control by plain pid: hit"] == 20
+    assert seen["taken for the victim"] == seen["innocents signalled"] == 0

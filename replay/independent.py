@@ -122,21 +122,21 @@ def seals(
     """How many events were signed with which head; `wrong` gains what is wrong with that."""
     origin, epoch, previous, texts = "network-healer/" + quote(log_id, safe=""), 1, "none", set()
     heads: dict[int, str] = {}
-    note: Note | None = None
+    note, last = None, 0
     for (text,) in connection.execute("SELECT note FROM checkpoint ORDER BY number"):
         note = NOTE.fullmatch(text)
         if note is None or note["origin"] != origin:
             wrong.append(f"a checkpoint is not one, or of another log: {text[:60]!r}")
             return heads
         key, size, where = key or note["key"], int(note["size"]), f"checkpoint of {note['size']}"
-        if note["previous"] != previous or size < max(heads, default=0):
+        if note["previous"] != previous or size < last:
             wrong.append(f"{where} does not follow from the one before it")
         if (int(note["epoch"]), note["key"]) != (epoch, key):
             wrong.append(f"{where} is not of epoch {epoch} with key {key}")
         if heads.setdefault(size, note["head"]) != note["head"]:
             wrong.append(f"{where} contradicts the one before it")
         texts.add(json.dumps(text))
-        previous = sha256(text.encode()).hexdigest()
+        previous, last = sha256(text.encode()).hexdigest(), size
         if note["next"]:
             if not vouched(note, key):
                 wrong.append(f"{where} is not signed by the key of epoch {epoch}")

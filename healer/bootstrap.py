@@ -122,7 +122,7 @@ def build(
     def launcher(spec: ComponentSpec) -> Launcher | None:
         return build_launcher(spec, logs=logs, hold=machine.hold)
 
-    log = log or open_log(config.store, new_log_id=ids.new)
+    log = log or open_log(config.store, new_log_id=ids.new, witness=config.witness)
     engine = Engine(
         config.components,
         config.budget,

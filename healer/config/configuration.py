@@ -67,7 +67,8 @@ def _check_listen(listen: str) -> str:
 class Config(Value):
     """A configuration in force. Paths are absolute, `sqlite:///` URLs too (`sqlite:////...`).
 
-    `token_file` None means that the doors choose a place for the token.
+    `token_file` None means that the doors choose a place for the token. `witness` is a file, best
+    of another user, that gains a line with each signed checkpoint of a log in SQLite.
     """
 
     node: Annotated[str, AfterValidator(check_name)]
@@ -75,6 +76,7 @@ class Config(Value):
     listen: Annotated[str, AfterValidator(_check_listen)] = "127.0.0.1:8000"
     logs: Path = Path("logs/network_healer")
     token_file: Path | None = None
+    witness: Path | None = None
     defaults: Defaults = Defaults()
     budget: Budget = Budget()
     components: dict[str, ComponentSpec] = Field(default_factory=dict)
@@ -184,6 +186,7 @@ def _build(
             "store": _absolute_store(top.store, directory),
             "logs": directory / top.logs,
             "token_file": directory / top.token_file if top.token_file else None,
+            "witness": directory / top.witness if top.witness else None,
         }
     )
 

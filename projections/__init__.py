@@ -10,6 +10,7 @@ from typing import Any, Final
 from projections.active import ACTIVE
 from projections.components import COMPONENTS
 from projections.history import HISTORY
+from projections.pause import PAUSE
 from projections.playbook_stats import PLAYBOOK_STATS
 from projections.projection import Projection
 from projections.recommendations import RECOMMENDATIONS
@@ -25,5 +26,6 @@ ALL: Final[tuple[Projection[Any], ...]] = (
     PLAYBOOK_STATS,
     RECOMMENDATIONS,
     COMPONENTS,
+    PAUSE,
     TRAINING,
 )

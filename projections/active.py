@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from projections.book import COMPONENT_EVENTS, follow_issues
+from projections.book import COMPONENT_EVENTS, FLEET_EVENTS, follow_issues
 from projections.projection import Cases, Json, Projection
 from projections.record import IssueRecord, instant
 
@@ -61,6 +61,6 @@ def _merge(left: Active, right: Active) -> Active:
 
 _cases: Cases[Active] = Cases()
 follow_issues(_cases, IssueRecord, _finish)
-_cases.ignore(*COMPONENT_EVENTS)
+_cases.ignore(*COMPONENT_EVENTS, *FLEET_EVENTS)
 
 ACTIVE = Projection("active", 1, Active, _cases, _view, _merge)

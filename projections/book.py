@@ -9,10 +9,14 @@ from healer.domain.events import (
     ApprovalDenied,
     ApprovalGranted,
     ApprovalRequested,
+    BudgetReset,
     CheckRecorded,
     ComponentRegistered,
+    ComponentRemoved,
     DiagnosisCompleted,
     DiagnosisStarted,
+    FleetPaused,
+    FleetResumed,
     HealthChanged,
     HealWithheld,
     IssueDetected,
@@ -39,7 +43,7 @@ from healer.domain.events import (
 from projections.projection import Cases
 from projections.record import IssueRecord
 
-__all__ = ["COMPONENT_EVENTS", "Book", "follow_issues"]
+__all__ = ["COMPONENT_EVENTS", "FLEET_EVENTS", "Book", "follow_issues"]
 
 COMPONENT_EVENTS: Final = (
     ComponentRegistered,
@@ -49,8 +53,11 @@ COMPONENT_EVENTS: Final = (
     MaintenanceEnded,
     ModeChanged,
     ProcessAdopted,
+    BudgetReset,
+    ComponentRemoved,
 )
-"""What a projection of issues alone ignores."""
+FLEET_EVENTS: Final = (FleetPaused, FleetResumed)
+"""What a projection of issues alone ignores, with `COMPONENT_EVENTS`."""
 
 
 class Book(Protocol):

@@ -15,8 +15,10 @@ from healer.domain.events import (
     ApprovalDenied,
     ApprovalGranted,
     ApprovalRequested,
+    BudgetReset,
     CheckRecorded,
     ComponentRegistered,
+    ComponentRemoved,
     DiagnosisCompleted,
     DiagnosisStarted,
     HealthChanged,
@@ -43,10 +45,11 @@ from healer.domain.events import (
 )
 from healer.domain.health import Health
 from healer.domain.probe import ProbeResult, Reason
+from projections.book import FLEET_EVENTS
 from projections.projection import Cases, Json, Projection
 from projections.record import instant
 
-__all__ = ["COMPONENTS", "ComponentRecord", "Components"]
+__all__ = ["COMPONENTS", "ComponentRecord", "Components", "maintenance_view"]
 
 _LONGEST: Final = timedelta(days=36_500)
 """A maintenance that is longer (or endless) has no end worth showing."""
@@ -92,7 +95,7 @@ class ComponentRecord:
             "last_probe": None if self.probe is None else self.probe.model_dump(mode="json"),
             "process": _process(self.adopted),
             "in_maintenance": self.maintenance is not None,
-            "maintenance": _maintenance(self.maintenance),
+            "maintenance": maintenance_view(self.maintenance),
             "open_issue": self.open_issue,
             "last_issue": self.last_issue,
             "issues": self.issues,
@@ -114,7 +117,8 @@ def _process(adopted: ProcessAdopted | None) -> Json:
     }
 
 
-def _maintenance(started: MaintenanceStarted | None) -> Json:
+def maintenance_view(started: MaintenanceStarted | None) -> Json:
+    """A maintenance window, as it is shown; None when none was opened."""
     if started is None:
         return None
     ends = started.duration < _LONGEST.total_seconds()
@@ -192,6 +196,11 @@ def _mode_changed(state: Components, _position: int, event: ModeChanged) -> None
     state.of(event.component).mode = event.after.value
 
 
+@_cases.on(ComponentRemoved)
+def _removed(state: Components, _position: int, event: ComponentRemoved) -> None:
+    state.components.pop(event.component, None)
+
+
 @_cases.on(ProcessAdopted)
 def _adopted(state: Components, _position: int, event: ProcessAdopted) -> None:
     record = state.of(event.component)
@@ -236,6 +245,8 @@ _cases.ignore(
     VerificationRecorded,
     HealWithheld,
     IssueEscalated,
+    BudgetReset,
+    *FLEET_EVENTS,
 )
 
 

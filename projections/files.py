@@ -20,7 +20,7 @@ import orjson
 
 from healer.errors import HealerError
 from healer.ports import EventLog, Recorded
-from projections.book import COMPONENT_EVENTS, follow_issues
+from projections.book import COMPONENT_EVENTS, FLEET_EVENTS, follow_issues
 from projections.feed import batches
 from projections.fold import Fold
 from projections.history import FullRecord
@@ -82,7 +82,7 @@ def _finish(state: _Lines, position: int, record: FullRecord) -> None:
 
 _cases: Cases[_Lines] = Cases()
 follow_issues(_cases, FullRecord, _finish)
-_cases.ignore(*COMPONENT_EVENTS)
+_cases.ignore(*COMPONENT_EVENTS, *FLEET_EVENTS)
 
 
 class HealingFiles:

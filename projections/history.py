@@ -28,7 +28,7 @@ from healer.domain.events import (
 )
 from healer.errors import HealerError
 from projections.action import actions
-from projections.book import COMPONENT_EVENTS, follow_issues
+from projections.book import COMPONENT_EVENTS, FLEET_EVENTS, follow_issues
 from projections.projection import Cases, Json, Projection
 from projections.record import IssueRecord, Outcome, instant
 
@@ -245,6 +245,6 @@ def _joined(left: list[FullRecord], right: list[FullRecord]) -> list[FullRecord]
 
 _cases: Cases[History] = Cases()
 follow_issues(_cases, FullRecord, _finish, _begun)
-_cases.ignore(*COMPONENT_EVENTS)
+_cases.ignore(*COMPONENT_EVENTS, *FLEET_EVENTS)
 
 HISTORY = Projection("history", 1, History, _cases, _view, _merge)

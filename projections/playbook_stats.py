@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from projections.book import COMPONENT_EVENTS, follow_issues
+from projections.book import COMPONENT_EVENTS, FLEET_EVENTS, follow_issues
 from projections.projection import Cases, Json, Projection
 from projections.record import IssueRecord
 from projections.statistic import Sample, Tally
@@ -88,6 +88,6 @@ def _merge(left: PlaybookStats, right: PlaybookStats) -> PlaybookStats:
 
 _cases: Cases[PlaybookStats] = Cases()
 follow_issues(_cases, IssueRecord, _finish)
-_cases.ignore(*COMPONENT_EVENTS)
+_cases.ignore(*COMPONENT_EVENTS, *FLEET_EVENTS)
 
 PLAYBOOK_STATS = Projection("playbook_stats", 1, PlaybookStats, _cases, _view, _merge)

@@ -13,7 +13,9 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from healer.domain.events import (
+    BudgetReset,
     ComponentRegistered,
+    ComponentRemoved,
     DiagnosisCompleted,
     HealthChanged,
     IssueDetected,
@@ -25,7 +27,7 @@ from healer.domain.events import (
 )
 from healer.domain.health import Health
 from healer.domain.spec import ComponentSpec
-from projections.book import follow_issues
+from projections.book import FLEET_EVENTS, follow_issues
 from projections.projection import Cases, Json, Projection
 from projections.record import IssueRecord, Outcome, instant
 from projections.statistic import Sample, Tally
@@ -142,7 +144,16 @@ def _health_changed(state: Recommendations, _position: int, event: HealthChanged
         history.adopted = None
 
 
-_cases.ignore(ComponentRegistered, PortRebound, MaintenanceStarted, MaintenanceEnded, ModeChanged)
+_cases.ignore(
+    ComponentRegistered,
+    PortRebound,
+    MaintenanceStarted,
+    MaintenanceEnded,
+    ModeChanged,
+    BudgetReset,
+    ComponentRemoved,
+    *FLEET_EVENTS,
+)
 
 
 def recommend(state: Recommendations, component: str, spec: ComponentSpec | None = None) -> Json:

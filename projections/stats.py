@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from projections.book import COMPONENT_EVENTS, follow_issues
+from projections.book import COMPONENT_EVENTS, FLEET_EVENTS, follow_issues
 from projections.projection import Cases, Json, Projection
 from projections.record import IssueRecord, Outcome, Run
 from projections.statistic import Sample, Tally
@@ -178,6 +178,6 @@ def _merge(left: Stats, right: Stats) -> Stats:
 
 _cases: Cases[Stats] = Cases()
 follow_issues(_cases, IssueRecord, _finish)
-_cases.ignore(*COMPONENT_EVENTS)
+_cases.ignore(*COMPONENT_EVENTS, *FLEET_EVENTS)
 
 STATS = Projection("stats", 1, Stats, _cases, _view, _merge)

@@ -19,9 +19,11 @@ from healer.domain.events import (
     ApprovalDenied,
     ApprovalGranted,
     ApprovalRequested,
+    BudgetReset,
     CheckRecorded,
     ComponentEvent,
     ComponentRegistered,
+    ComponentRemoved,
     DiagnosisCompleted,
     DiagnosisStarted,
     Event,
@@ -49,6 +51,7 @@ from healer.domain.events import (
 )
 from healer.domain.health import Health
 from healer.domain.probe import Reason
+from projections.book import FLEET_EVENTS
 from projections.decision_row import OpenIssue
 from projections.digest import Digest
 from projections.health_window import Window
@@ -253,8 +256,15 @@ _on_component(ComponentRegistered, _registered)
 _on_component(HealthChanged, _health_changed)
 _on_component(ModeChanged, _mode_changed)
 _on_component(ProcessAdopted, _adopted)
-for _other in (PortRebound, MaintenanceStarted, MaintenanceEnded):
+for _other in (
+    PortRebound,
+    MaintenanceStarted,
+    MaintenanceEnded,
+    BudgetReset,
+    ComponentRemoved,
+):
     _on_component(_other, None)
+_cases.ignore(*FLEET_EVENTS)
 
 
 def unfinished(state: Training) -> Iterator[tuple[str, Row]]:

@@ -141,6 +141,15 @@ def describe(event: fact.Fact) -> Line:
         case fact.ProcessAdopted():
             text = f"{event.component} is {event.process} ({event.proof.value})"
             return Line(text, Level.INFO)
+        case fact.BudgetReset():
+            text = f"{event.component}: budget reset after {event.attempts}: {event.reason}"
+            return Line(text, Level.INFO)
+        case fact.ComponentRemoved():
+            return Line(f"{event.component} is no longer in the configuration", Level.INFO)
+        case fact.FleetPaused():
+            return Line(f"all healing paused by {event.actor}: {event.reason}", Level.WARN)
+        case fact.FleetResumed():
+            return Line(f"healing resumed by {event.actor}: {event.reason}", Level.INFO)
         case _:
             assert_never(event)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from healer.domain.events import Event, Fact, IssueDetected, IssueEvent
+from healer.domain.events import Event, Fact, FleetEvent, IssueDetected, IssueEvent
 from healer.domain.lifecycle import State
 from projections.record import instant
 from replay.line import Level, describe
@@ -79,7 +79,7 @@ class Timeline:
             offset_ms=None
             if self._began is None
             else (event.timestamp - self._began) / _MILLISECOND,
-            state=self._state if isinstance(event, IssueEvent) else "component",
+            state=self._state_of(event),
             text=line.text,
             level=line.level,
             topic=event.TOPIC,
@@ -88,6 +88,11 @@ class Timeline:
             actor=event.actor,
             facts=event.model_dump(mode="json", exclude=set(_COMMON)),
         )
+
+    def _state_of(self, event: Fact) -> str:
+        if isinstance(event, FleetEvent):
+            return "fleet"
+        return self._state if isinstance(event, IssueEvent) else "component"
 
 
 def timeline(events: Iterable[Fact]) -> list[Entry]:

@@ -15,12 +15,16 @@ from healer.domain.events import (
     ApprovalDenied,
     ApprovalGranted,
     ApprovalRequested,
+    BudgetReset,
     CheckRecorded,
     ComponentRegistered,
+    ComponentRemoved,
     DiagnosisCompleted,
     DiagnosisStarted,
     Event,
     Fact,
+    FleetPaused,
+    FleetResumed,
     HealthChanged,
     HealWithheld,
     IssueDetected,
@@ -556,6 +560,48 @@ def process_adopted(
     )
 
 
+def budget_reset(stream: str | None = None, version: int = 2, **overrides: Any) -> BudgetReset:
+    """An operator gives it its budget back."""
+    return _event(
+        BudgetReset,
+        _component_stream(stream, overrides),
+        version,
+        overrides,
+        actor="api:ops",
+        component=COMPONENT,
+        attempts=5,
+        reason="the disk was full",
+    )
+
+
+def component_removed(
+    stream: str | None = None, version: int = 2, **overrides: Any
+) -> ComponentRemoved:
+    """The configuration does not name it any more."""
+    return _event(
+        ComponentRemoved,
+        _component_stream(stream, overrides),
+        version,
+        overrides,
+        actor="config",
+        component=COMPONENT,
+    )
+
+
+def fleet_paused(stream: str | None = None, version: int = 1, **overrides: Any) -> FleetPaused:
+    """Hands off, all of it."""
+    return _event(
+        FleetPaused, stream or "fleet", version, overrides, actor="api:ops", reason="data centre"
+    )
+
+
+def fleet_resumed(stream: str | None = None, version: int = 2, **overrides: Any) -> FleetResumed:
+    """On again."""
+    return _event(
+        FleetResumed, stream or "fleet", version, overrides, actor="api:ops", reason="done"
+    )
+
+
 def every_fact() -> tuple[Fact, ...]:
     """One of each type, in the order of the registry. They do not make one history together."""
     return (
@@ -587,4 +633,8 @@ def every_fact() -> tuple[Fact, ...]:
         maintenance_ended(),
         mode_changed(),
         process_adopted(),
+        budget_reset(),
+        component_removed(),
+        fleet_paused(),
+        fleet_resumed(),
     )

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from healer.api.view import Views
+from healer.domain.events import ApprovalRequested, FleetPaused, MaintenanceStarted
 from healer.domain.policy import Withhold
-from healer.domain.spec import IssueType
+from healer.domain.spec import IssueType, Mode
 from healer.engine.engine import ComponentStatus, HealReport, PlannedStep
-from projections.components import Components
+from projections.components import Components, maintenance_view
+from projections.pause import pause_view
 from projections.projection import Json
 
-__all__ = ["component", "healed", "planned"]
+__all__ = ["component", "healed", "maintenance", "mode", "pause", "planned"]
 
 
 def healed(report: HealReport) -> dict[str, Json]:
@@ -50,6 +52,26 @@ def planned(name: str, issue_type: IssueType, steps: Sequence[PlannedStep]) -> d
     }
 
 
+def pause(held: FleetPaused | None) -> Json:
+    """A pause; None when there is none."""
+    return pause_view(held)
+
+
+def mode(name: str, before: Mode, after: Mode) -> dict[str, Json]:
+    """A mode that was set."""
+    return {
+        "component": name,
+        "before": before.value,
+        "mode": after.value,
+        "changed": before is not after,
+    }
+
+
+def maintenance(window: MaintenanceStarted | None) -> Json:
+    """A maintenance window; None when none is open."""
+    return maintenance_view(window)
+
+
 def component(views: Views, status: ComponentStatus, withheld: Withhold | None) -> dict[str, Json]:
     """A component as it is now, over what the log remembers of it."""
     state: Components = views.state("components")
@@ -62,10 +84,15 @@ def component(views: Views, status: ComponentStatus, withheld: Withhold | None) 
         "port": status.port,
         "health": status.health.health.value,
         "epoch": status.health.epoch,
+        "mode": status.mode.value,
+        "in_maintenance": status.maintenance is not None,
+        "maintenance": maintenance(status.maintenance),
         "last_probe": status.last_probe.model_dump(mode="json") if status.last_probe else None,
         "process": process.model_dump(mode="json") if process else None,
         "open_issue": status.issue.id if status.issue else None,
         "issue_state": status.issue.state.value if status.issue else None,
+        "awaits_approval": status.issue is not None
+        and isinstance(status.issue.approval, ApprovalRequested),
         "healing": status.healing,
         "withheld": None
         if withheld is None

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
-import orjson
 import structlog
 from fastapi import FastAPI, Header, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -15,9 +14,12 @@ from fastapi.responses import Response, StreamingResponse
 from starlette.exceptions import HTTPException
 
 from healer.api import answer, view
+from healer.api.actor import Actor
 from healer.api.body import LIMIT, Body
+from healer.api.control import add_controls
 from healer.api.guard import Guard, allowed_hosts
 from healer.api.heal import dry_run, heal, heal_failing
+from healer.api.json import Json
 from healer.api.problem import MEDIA_TYPE, Problem, problem_of
 from healer.api.readiness import obstacles
 from healer.api.stream import sse
@@ -33,15 +35,6 @@ _VIEWS_WITHIN: Final = 1.0
 """Seconds that an answer waits for the views; they are a few milliseconds behind."""
 
 _log = structlog.get_logger("healer.api")
-
-
-class Json(Response):
-    """JSON by orjson."""
-
-    media_type = "application/json"
-
-    def render(self, content: Any) -> bytes:
-        return orjson.dumps(content)
 
 
 def create_app(
@@ -70,6 +63,7 @@ def create_app(
     stopping = stopping or asyncio.Event()
     _answer_errors(app)
     _add_actions(app, healer)
+    add_controls(app, PREFIX, healer.engine)
     _add_views(app, healer)
     _add_log(app, healer, stopping)
     _add_health(app, healer)
@@ -91,11 +85,11 @@ def _add_actions(app: FastAPI, healer: Healer) -> None:
     starting = asyncio.Lock()  # a second start would begin while the first still reads the log
 
     @app.post(f"{PREFIX}/heal")
-    async def heal_component(wish: HealWish) -> Response:
+    async def heal_component(wish: HealWish, actor: Actor) -> Response:
         """Heal one component."""
         if wish.dry_run:
             return Json(await dry_run(engine, wish))
-        issue_id, ended = await heal(engine, wish)
+        issue_id, ended = await heal(engine, wish, actor)
         if ended is not None:
             return Json(ended)
         return Json(
@@ -105,9 +99,9 @@ def _add_actions(app: FastAPI, healer: Healer) -> None:
         )
 
     @app.post(f"{PREFIX}/auto-heal")
-    async def auto_heal(nothing: Nothing | None = None) -> Response:
+    async def auto_heal(actor: Actor, nothing: Nothing | None = None) -> Response:
         """Heal every component that fails."""
-        return Json(await heal_failing(engine))
+        return Json(await heal_failing(engine, actor))
 
     @app.post(f"{PREFIX}/initialize")
     async def initialize(nothing: Nothing | None = None) -> Response:
@@ -173,7 +167,7 @@ def _add_views(app: FastAPI, healer: Healer) -> None:
             answer.component(views, engine.status(name), engine.withheld(name))
             for name in engine.names
         ]
-        return Json({"components": shown})
+        return Json({"paused": answer.pause(engine.controls.pause), "components": shown})
 
 
 def _add_log(app: FastAPI, healer: Healer, stopping: asyncio.Event) -> None:

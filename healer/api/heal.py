@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
 
 import structlog
 
@@ -18,10 +17,7 @@ from healer.errors import (
 )
 from projections.projection import Json
 
-__all__ = ["ACTOR", "dry_run", "heal", "heal_failing"]
-
-ACTOR: Final = "api:local"
-"""Who acts: the holder of the one token of this machine."""
+__all__ = ["dry_run", "heal", "heal_failing"]
 
 _log = structlog.get_logger("healer.api")
 
@@ -38,7 +34,7 @@ async def dry_run(engine: Engine, wish: HealWish) -> dict[str, Json]:
     return answer.planned(wish.component_name, issue_type, steps)
 
 
-async def heal(engine: Engine, wish: HealWish) -> tuple[str, dict[str, Json] | None]:
+async def heal(engine: Engine, wish: HealWish, actor: str) -> tuple[str, dict[str, Json] | None]:
     """Heal; the issue's id, and how it ended (None when the client does not wait for that).
 
     Raises:
@@ -51,7 +47,7 @@ async def heal(engine: Engine, wish: HealWish) -> tuple[str, dict[str, Json] | N
     name = wish.component_name
     engine.status(name)
     request = HealRequest(
-        actor=ACTOR,
+        actor=actor,
         issue_type=wish.issue_type,
         severity=wish.severity,
         playbooks=wish.playbooks,
@@ -60,13 +56,13 @@ async def heal(engine: Engine, wish: HealWish) -> tuple[str, dict[str, Json] | N
     )
     _check_watching(engine)
     issue_id = await engine.heal(name, request)
-    _log.info("heal_requested", component=name, issue=issue_id, actor=ACTOR, reason=wish.reason)
+    _log.info("heal_requested", component=name, issue=issue_id, actor=actor, reason=wish.reason)
     if not wish.wait:
         return issue_id, None
     return issue_id, answer.healed(await engine.outcome(name, issue_id))
 
 
-async def heal_failing(engine: Engine) -> dict[str, Json]:
+async def heal_failing(engine: Engine, actor: str) -> dict[str, Json]:
     """Heal all components that fail and that nothing is acting on, at once; how each ended.
 
     `success` is false only when there were some and none of them was healed.
@@ -76,7 +72,7 @@ async def heal_failing(engine: Engine) -> dict[str, Json]:
     """
     _check_watching(engine)
     names = engine.failing()
-    results = await asyncio.gather(*(_heal_one(engine, name) for name in names))
+    results = await asyncio.gather(*(_heal_one(engine, name, actor) for name in names))
     healed = sum(result["success"] is True for result in results)
     return {
         "success": healed > 0 or not results,
@@ -87,11 +83,11 @@ async def heal_failing(engine: Engine) -> dict[str, Json]:
     }
 
 
-async def _heal_one(engine: Engine, name: str) -> dict[str, Json]:
+async def _heal_one(engine: Engine, name: str, actor: str) -> dict[str, Json]:
     """How the heal of `name` ended; an error is a result as well, since the others go on."""
     try:
         try:
-            issue_id = await engine.heal(name, HealRequest(actor=ACTOR))
+            issue_id = await engine.heal(name, HealRequest(actor=actor))
         except HealInProgressError as error:
             issue_id = error.issue_id  # the watchdog was quicker; its heal is as good
         return answer.healed(await engine.outcome(name, issue_id))

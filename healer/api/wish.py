@@ -10,11 +10,22 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 from pydantic_core import PydanticCustomError
 
 from healer.api.problem import Problem
-from healer.domain.spec import IssueType, Severity
+from healer.domain.duration import Duration
+from healer.domain.spec import IssueType, Mode, Severity
 from projections.history import HistoryQuery
 
-__all__ = ["EventsWish", "HealWish", "HistoryWish", "Nothing", "invalid"]
+__all__ = [
+    "EventsWish",
+    "HealWish",
+    "HistoryWish",
+    "MaintenanceWish",
+    "ModeWish",
+    "Nothing",
+    "ReasonWish",
+    "invalid",
+]
 
+_LONGEST_WINDOW: Final = 366 * 86_400.0
 _SHOWN: Final = 80
 """Characters of a wrong value that are shown back."""
 
@@ -30,9 +41,9 @@ class _Wish(BaseModel):
     @classmethod
     def _known(cls, given: Any) -> Any:
         if isinstance(given, Mapping):
+            allowed = [field.alias or name for name, field in cls.model_fields.items()]
             for name in given:
-                if name not in cls.model_fields:
-                    allowed = list(cls.model_fields)
+                if name not in allowed:
                     raise PydanticCustomError(
                         "unknown_field",
                         "there is no such field",
@@ -58,6 +69,31 @@ class HealWish(_Wish):
     playbooks: Annotated[Names, Field(min_length=1)] | None = None
     reason: Annotated[str, Field(max_length=500)] | None = None
     wait: StrictBool = True
+
+
+Reason = Annotated[str, Field(min_length=1, max_length=500)]
+BY_HAND: Final = "by hand"
+"""The reason of an operator who gives none."""
+
+
+class ReasonWish(_Wish):
+    """Why somebody does what the path says."""
+
+    reason: Reason = BY_HAND
+
+
+class ModeWish(_Wish):
+    """A mode, and what for."""
+
+    mode: Mode
+    reason: Reason = BY_HAND
+
+
+class MaintenanceWish(_Wish):
+    """A maintenance window that opens now; `for` is a duration like 10m, or seconds."""
+
+    duration: Annotated[Duration, Field(alias="for", gt=0, le=_LONGEST_WINDOW)]
+    reason: Reason = BY_HAND
 
 
 class HistoryWish(_Wish):

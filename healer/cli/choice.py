@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from healer.domain.spec import IssueType, Severity
-from healer.errors import UnknownNameError
+from healer.domain.spec import IssueType, Mode, Severity
+from healer.errors import HealerError, UnknownNameError
 
-__all__ = ["issue_type", "severity"]
+__all__ = ["UsageError", "issue_type", "mode", "severity"]
+
+
+class UsageError(HealerError):
+    """Options that do not make a command together."""
 
 
 def issue_type(word: str) -> str:
@@ -24,6 +28,15 @@ def severity(word: str) -> str:
         UnknownNameError: it is none.
     """
     return _one_of("severity", word, [each.value for each in Severity])
+
+
+def mode(word: str) -> str:
+    """`word`, if it is a mode.
+
+    Raises:
+        UnknownNameError: it is none.
+    """
+    return _one_of("mode", word, [each.value for each in Mode])
 
 
 def _one_of(kind: str, word: str, known: list[str]) -> str:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from healer.cli.form import Output
 from healer.cli.lazy import Lazy
+from healer.cli.option import Component, ConfigFile, OutputAs, Reason, Store
 from healer.cli.replay import replay
 from healer.cli.schemas import schemas
+from healer.cli.switch import add_switches
 
 if TYPE_CHECKING:
     from healer.cli import act as _act
@@ -42,19 +43,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-ConfigFile = Annotated[
-    Path | None,
-    typer.Option("-c", "--config", metavar="FILE", help="The configuration; default healer.yaml."),
-]
-Store = Annotated[
-    str | None,
-    typer.Option("--store", metavar="URL", help="Read this log: sqlite:///FILE."),
-]
-OutputAs = Annotated[
-    Output | None,
-    typer.Option("-o", "--output", help="Default: table on a terminal, json in a pipe."),
-]
-Component = Annotated[str, typer.Argument(metavar="NAME", help="A component.")]
 Playbooks = Annotated[
     list[str] | None,
     typer.Option("--playbook", metavar="P", help="Run this playbook; repeat for several."),
@@ -100,7 +88,7 @@ def heal(
     severity: Annotated[str | None, typer.Option(help="How bad it is.")] = None,
     playbook: Playbooks = None,
     skip: Skips = None,
-    reason: Annotated[str | None, typer.Option(help="Why, for the healer's log.")] = None,
+    reason: Reason = None,
     config: ConfigFile = None,
     output: OutputAs = None,
     dry_run: Annotated[
@@ -129,6 +117,9 @@ def heal(
 def auto_heal(config: ConfigFile = None, output: OutputAs = None) -> None:
     """Heal every component that fails."""
     raise typer.Exit(_act.auto_heal(config, output))
+
+
+add_switches(app)
 
 
 @app.command()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from healer.api.listener import ListenError
+from healer.cli.choice import UsageError
 from healer.cli.client import NoHealerError, RefusedError
 from healer.errors import ConfigError, HealerError, StoreError, UnknownNameError
 from projections.history import HistoryQueryError
@@ -23,6 +24,7 @@ _TABLE: Final[Mapping[type[HealerError], int]] = {
     NoHealerError: FAILED,
     StoreError: BAD_INPUT,
     UnknownNameError: BAD_INPUT,
+    UsageError: BAD_INPUT,
     HealerError: FAILED,
 }
 """Of an error class that is missing, its nearest base's."""

@@ -21,37 +21,49 @@ __all__ = ["status", "validate"]
 def status(file: Path | None, store: str | None, output: Output | None) -> int:
     """The components: from the healer that runs, else as the log last saw them. 1 when one of them
     is unhealthy."""
-    components, live = _components(file, store)
+    found, live = _components(file, store)
+    components: list[dict[str, Any]] = found["components"]
     if as_table(output):
+        _print_pause(found["paused"])
         _print(components, live=live)
     else:
-        print_json({"live": live, "components": components})
+        print_json({"live": live, "paused": found["paused"], "components": components})
     unhealthy = any(component["health"] == "unhealthy" for component in components)
     return FAILED if unhealthy else FINE
 
 
-def _components(file: Path | None, store: str | None) -> tuple[list[dict[str, Any]], bool]:
+def _components(file: Path | None, store: str | None) -> tuple[dict[str, Any], bool]:
     if store is None:
         config = config_in(file)
         try:
-            return Client(config).get("/components")["components"], True
+            return Client(config).get("/components"), True
         except NoHealerError:
             store = config.store
     return asyncio.run(_remembered(store)), False
 
 
-async def _remembered(store: str) -> list[dict[str, Any]]:
+async def _remembered(store: str) -> dict[str, Any]:
     # The healer's own answer, which is the usual case, needs none of this.
     from healer.cli.source import open_store, read_views  # noqa: PLC0415
     from projections.components import COMPONENTS  # noqa: PLC0415
+    from projections.pause import PAUSE  # noqa: PLC0415
 
     async with open_store(store) as log:
-        found: list[dict[str, Any]] = (await read_views(log, [COMPONENTS])).view("components")
-        return found
+        views = await read_views(log, [COMPONENTS, PAUSE])
+        return {"paused": views.view("pause"), "components": views.view("components")}
+
+
+def _print_pause(paused: dict[str, Any] | None) -> None:
+    if paused is not None:
+        print_line(
+            f"All healing is paused since {paused['since']} by {paused['actor']}: "
+            f"{paused['reason']} (healer resume)",
+            "withheld",
+        )
 
 
 def _print(components: list[dict[str, Any]], *, live: bool) -> None:
-    columns = ("component", "health", "address", "process", "open issue", "healing")
+    columns = ("component", "health", "mode", "address", "process", "open issue", "now")
     print_table(
         "Components" if live else "Components, as the log last saw them (no healer runs)",
         columns,
@@ -59,14 +71,30 @@ def _print(components: list[dict[str, Any]], *, live: bool) -> None:
             (
                 component["name"],
                 component["health"],
+                component["mode"],
                 f"{component['host']}:{component['port']}",
                 _process(component["process"]),
                 component["open_issue"],
-                component.get("healing"),
+                _now(component),
             )
             for component in components
         ],
     )
+
+
+def _now(component: dict[str, Any]) -> str | None:
+    """What is being done about the component, or what keeps it from being done."""
+    if component.get("healing"):
+        return "healing"
+    if component.get("awaits_approval"):
+        return f"awaits approval: healer approve {component['name']}"
+    window = component["maintenance"]
+    if window is not None:
+        return f"maintenance until {window['until'] or 'ended'} ({window['reason']})"
+    withheld = component.get("withheld")
+    if component["open_issue"] is None or withheld is None:
+        return None
+    return f"withheld: {withheld['reason']}"
 
 
 def _process(process: dict[str, Any] | None) -> str | None:

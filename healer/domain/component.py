@@ -111,6 +111,15 @@ class Component(Aggregate):
         if after is not self.mode:
             self._fact(fact.ModeChanged, stamp, before=self.mode, after=after, reason=reason)
 
+    def reset_budget(self, attempts: int, reason: str, *, stamp: Stamp) -> None:
+        """Forget the heals in a row."""
+        self._fact(fact.BudgetReset, stamp, attempts=attempts, reason=reason)
+
+    def remove(self, *, stamp: Stamp) -> None:
+        """Say that the configuration does not name it any more."""
+        if self.registered is not None:
+            self._fact(fact.ComponentRemoved, stamp)
+
     def in_maintenance(self, stamp: Stamp) -> bool:
         """Whether a maintenance window is open at `stamp.now`."""
         return self.maintenance_left(stamp) > 0
@@ -150,6 +159,11 @@ class Component(Aggregate):
                     launch = Launch(launch_id=event.launch_id, leader=event.process)
                     kept = [old for old in self.launches if old.launch_id != event.launch_id]
                     self.launches = (*kept, launch)[-_LAUNCHES_KEPT:]
+            case fact.BudgetReset():
+                pass  # the policy's ledger is not part of a component
+            case fact.ComponentRemoved():
+                # Named again, it is a new one: its mode and port are the configuration's.
+                self.registered = self.configured_port = self.maintenance = None
             case _:
                 assert_never(event)
 

@@ -36,14 +36,20 @@ __all__ = [
     "ApprovalDenied",
     "ApprovalGranted",
     "ApprovalRequested",
+    "BudgetReset",
     "CheckRecorded",
     "ComponentEvent",
     "ComponentFact",
     "ComponentRegistered",
+    "ComponentRemoved",
     "DiagnosisCompleted",
     "DiagnosisStarted",
     "Event",
     "Fact",
+    "FleetEvent",
+    "FleetFact",
+    "FleetPaused",
+    "FleetResumed",
     "HealWithheld",
     "HealthChanged",
     "IssueDetected",
@@ -73,11 +79,11 @@ __all__ = [
 class Event(Value, CanMutateAggregate[str]):
     """What every fact carries.
 
-    `originator_id` is the stream (an issue's id, or `component:<name>`), `originator_version` the
-    position in it, from 1. `timestamp` is UTC and a label: no duration is computed from it while
-    the healer lives. `actor` is who did it (watchdog, policy, recovery, api:<token name>, cli),
-    `node` where. `correlation_id` is the issue that it belongs to, `causation_id` the event
-    (`stream/version`) that led to it.
+    `originator_id` is the stream (an issue's id, `component:<name>`, or `fleet`),
+    `originator_version` the position in it, from 1. `timestamp` is UTC and a label: no duration is
+    computed from it while the healer lives. `actor` is who did it (watchdog, policy, recovery,
+    config, api:<token name>), `node` where. `correlation_id` is the issue that it belongs to,
+    `causation_id` the event (`stream/version`) that led to it.
     """
 
     TOPIC: ClassVar[str]
@@ -106,6 +112,10 @@ class IssueEvent(Event):
 
 class ComponentEvent(Event):
     """A fact about a component."""
+
+
+class FleetEvent(Event):
+    """A fact about all components together."""
 
 
 class IssueDetected(IssueEvent):
@@ -400,6 +410,36 @@ class ProcessAdopted(ComponentEvent):
     launch_id: str | None = None
 
 
+class BudgetReset(ComponentEvent):
+    """The component has its whole budget again; `attempts` heals in a row are forgotten."""
+
+    TOPIC: ClassVar[str] = "component.budget_reset.v1"
+    component: str
+    attempts: int
+    reason: str
+
+
+class ComponentRemoved(ComponentEvent):
+    """The configuration does not name this component any more: nobody watches it."""
+
+    TOPIC: ClassVar[str] = "component.removed.v1"
+    component: str
+
+
+class FleetPaused(FleetEvent):
+    """No heals at all, not even by hand, until they are resumed."""
+
+    TOPIC: ClassVar[str] = "fleet.paused.v1"
+    reason: str
+
+
+class FleetResumed(FleetEvent):
+    """Heals are allowed again, for all components."""
+
+    TOPIC: ClassVar[str] = "fleet.resumed.v1"
+    reason: str
+
+
 IssueFact = (
     IssueDetected
     | DiagnosisStarted
@@ -431,10 +471,16 @@ ComponentFact = (
     | MaintenanceEnded
     | ModeChanged
     | ProcessAdopted
+    | BudgetReset
+    | ComponentRemoved
 )
-Fact = IssueFact | ComponentFact
+FleetFact = FleetPaused | FleetResumed
+Fact = IssueFact | ComponentFact | FleetFact
 
 EVENT_TYPES: Final = MappingProxyType(
-    {event.TOPIC: event for event in (*get_args(IssueFact), *get_args(ComponentFact))}
+    {
+        event.TOPIC: event
+        for event in (*get_args(IssueFact), *get_args(ComponentFact), *get_args(FleetFact))
+    }
 )
 """Topic → class of every fact: a closed registry, so that no stored name can import a module."""

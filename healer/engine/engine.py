@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
 
 from healer.domain.component import Component, component_stream
-from healer.domain.events import IssueDetected, RemediationStarted
+from healer.domain.events import BudgetReset, IssueDetected, MaintenanceStarted, RemediationStarted
 from healer.domain.health import HealthState
 from healer.domain.issue import NetworkIssue
 from healer.domain.lifecycle import State
@@ -19,7 +19,8 @@ from healer.domain.policy import Withhold
 from healer.domain.probe import ProbeResult
 from healer.domain.process import ProcessIdentity
 from healer.domain.routing import choose_route
-from healer.domain.spec import Budget, ComponentSpec, HookLaunch, IssueType
+from healer.domain.spec import Budget, ComponentSpec, HookLaunch, IssueType, Mode
+from healer.engine.control import Controls
 from healer.engine.fleet import FleetBook
 from healer.engine.journal import Journal
 from healer.engine.keeper import HealRequest, Keeper
@@ -69,12 +70,14 @@ class PlannedStep:
 
 @dataclass(frozen=True, slots=True)
 class ComponentStatus:
-    """A component as the healer sees it now."""
+    """A component as the healer sees it now. `maintenance` is the window that is open."""
 
     name: str
     host: str
     port: int
     health: HealthState
+    mode: Mode
+    maintenance: MaintenanceStarted | None
     process: ProcessIdentity | None
     last_probe: ProbeResult | None
     issue: NetworkIssue | None
@@ -105,6 +108,12 @@ class Engine:
         self._defect: asyncio.Future[BaseException]
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._keepers: dict[str, Keeper] = {}
+        self.controls = Controls(
+            self._keepers,
+            self.fleet,
+            Journal(log, clock, node),
+            running=lambda: self.running,
+        )
         for name, spec in specs.items():
             announcer = None
             if spec.announce is not None:
@@ -142,6 +151,7 @@ class Engine:
         self._started = True
         self._defect = asyncio.get_running_loop().create_future()
         try:
+            await self.controls.start(self.log)
             await self._remember()
         except BaseException:
             self._started = False
@@ -155,6 +165,7 @@ class Engine:
     async def stop(self) -> None:
         """Finish or record what is in flight, and stop watching. Components live on."""
         self._stopping.set()
+        self.controls.stop()
         if not self._tasks:
             return
         _, unfinished = await asyncio.wait(self._tasks.values(), timeout=_STOP_WITHIN)
@@ -183,12 +194,14 @@ class Engine:
         """
         keeper = self._keeper(name)
         instance = keeper.instance
-        process = instance.process
+        process, component = instance.process, instance.component
         return ComponentStatus(
             name=name,
             host=instance.spec.host,
             port=instance.port,
             health=keeper.watch.state,
+            mode=component.mode if component.registered else instance.spec.mode,
+            maintenance=component.maintenance if keeper.maintenance_left() else None,
             process=process.identity if process is not None and not process.gone() else None,
             last_probe=keeper.watch.last_probe,
             issue=keeper.heal.issue if keeper.heal else None,
@@ -212,7 +225,9 @@ class Engine:
         )
         if self.fleet.paused:
             issue = keeper.heal.issue.id if keeper.heal else None
-            raise HealWithheldError(name, issue, "paused", {})
+            pause = self.controls.pause
+            hint = f"by {pause.actor}: {pause.reason}" if pause else None
+            raise HealWithheldError(name, issue, "paused", {}, hint=hint)
         return await keeper.request(request)
 
     async def outcome(self, name: str, issue_id: str) -> HealReport:
@@ -280,34 +295,12 @@ class Engine:
 
     def withheld(self, name: str) -> Withhold | None:
         """Why a heal of the component would be withheld now; None when it would not."""
-        component = self._keeper(name).instance.component
-        mode = component.mode if component.registered else self.fleet.specs[name].mode
-        verdict = self.fleet.ask(name, mode, maintenance=False, forced=False)
+        mode = self.status(name).mode
+        left = self._keeper(name).maintenance_left()
+        verdict = self.fleet.ask(name, mode, maintenance=left > 0, forced=False)
+        if isinstance(verdict, Withhold) and verdict.reason == "maintenance":
+            verdict = replace(verdict, retry_in=left)
         return verdict if isinstance(verdict, Withhold) else None
-
-    async def approve(self, name: str, actor: str) -> str:
-        """Allow the heal that is suggested for the component; the id of its issue.
-
-        Raises:
-            UnknownNameError: there is no such component, or nothing is suggested for it.
-        """
-        heal = self._keeper(name).heal
-        if heal is None:
-            raise UnknownNameError("suggested heal of", name, ())
-        await heal.approve(actor)
-        return heal.issue.id
-
-    async def deny(self, name: str, actor: str, reason: str) -> str:
-        """Refuse the heal that is suggested for the component; the id of its issue.
-
-        Raises:
-            UnknownNameError: there is no such component, or nothing is suggested for it.
-        """
-        heal = self._keeper(name).heal
-        if heal is None:
-            raise UnknownNameError("suggested heal of", name, ())
-        await heal.deny(actor, reason)
-        return heal.issue.id
 
     # Inside
 
@@ -329,6 +322,8 @@ class Engine:
                     keeper = self._keepers[event.component]
                     owners[event.originator_id] = keeper
                     keeper.remember(event.originator_id, event)
+                elif isinstance(event, BudgetReset):
+                    self.fleet.rearm(event.component)
                 elif isinstance(event, RemediationStarted) and event.originator_id in owners:
                     owners[event.originator_id].remember_attempt(event)
                     begun.add(event.originator_id)

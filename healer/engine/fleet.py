@@ -66,7 +66,7 @@ class FleetBook:
             self._hold_since = None
         elif self._hold_since is None:
             self._hold_since = now
-        self._announce()
+        self.announce()
 
     def ask(self, name: str, mode: Mode, *, maintenance: bool, forced: bool) -> Verdict:
         """Whether a heal of `name` may begin now."""
@@ -96,28 +96,28 @@ class FleetBook:
         ledger = ledger.attempted(now, self.budget.backoff, self._ids.chance())
         self._ledgers[name] = ledger
         self._healing.add(name)
-        self._announce()
+        self.announce()
         return ledger.attempts
 
     def resume(self, name: str) -> None:
         """A heal of `name` that a former healer began goes on: it is no further attempt."""
         self._healing.add(name)
-        self._announce()
+        self.announce()
 
     def end(self, name: str) -> None:
         """The heal of `name` is over, however it ended."""
         self._healing.discard(name)
-        self._announce()
+        self.announce()
 
     def rearm(self, name: str) -> None:
         """Give a component its whole budget back."""
         self._ledgers[name] = Ledger()
-        self._announce()
+        self.announce()
 
     def pause(self, *, paused: bool) -> None:
         """Withhold all heals, or allow them again."""
         self.paused = paused
-        self._announce()
+        self.announce()
 
     async def changed(self) -> None:
         """Wait until something has changed that a withheld heal could depend on."""
@@ -134,6 +134,7 @@ class FleetBook:
         common = set.intersection(*dependencies) if dependencies else set()
         return min(common) if common else None
 
-    def _announce(self) -> None:
+    def announce(self) -> None:
+        """Something has changed that a withheld heal could depend on."""
         self._changed.set()
         self._changed = asyncio.Event()

@@ -17,7 +17,7 @@ from healer.domain import decision
 from healer.domain.aggregate import Stamp
 from healer.domain.classification import is_conclusive
 from healer.domain.diagnosis import conclude
-from healer.domain.events import StepSettled, StepStarted, StepSucceeded
+from healer.domain.events import ApprovalRequested, StepSettled, StepStarted, StepSucceeded
 from healer.domain.health import Health
 from healer.domain.issue import NetworkIssue
 from healer.domain.lifecycle import State
@@ -94,6 +94,8 @@ class Heal:
         self._deferred: list[str] = []
         self._go = asyncio.Event()
         self._approval = asyncio.Event()
+        self._abandoned = False
+        self._approval_ends: float | None = None
         self.acting = False
         self._rerouted = False
         self._first_start = issue.recurrence == 0 and instance.component.process is None
@@ -113,7 +115,7 @@ class Heal:
             self.acting = True
             self._fleet.resume(self.issue.component)
         try:
-            while not self.issue.closed and not self._stopping.is_set():
+            while not (self.issue.closed or self._stopping.is_set() or self._abandoned):
                 await self._make(decision.next_move(self.issue, self._mode))
                 self._record_late_checks()
         finally:
@@ -127,6 +129,11 @@ class Heal:
         """An operator wants it healed now, whatever it is withheld for."""
         self.wishes = wishes
         self._rerouted = wishes.playbooks is not None or bool(wishes.skip)
+        self._go.set()
+
+    def abandon(self) -> None:
+        """Leave the issue open: what is remembered of it here may not be what the log says."""
+        self._abandoned = True
         self._go.set()
 
     async def approve(self, actor: str) -> None:
@@ -265,12 +272,33 @@ class Heal:
         )
 
     async def _ask_approval(self) -> None:
-        expires = self._fleet.budget.approval_expires
         if self.issue.approval is None:
+            expires = self._fleet.budget.approval_expires
             self.issue.request_approval(expires_in=expires, stamp=self._stamp("policy"))
             await self._save()
-        if await self._wait(expires, self._approval.wait()) == "timeout":
+            self._approval_ends = self._clock.monotonic() + expires
+        if self._approval_ends is None:
+            # The healer that asked is dead: its clock is gone, the label is all there is.
+            asked = self.issue.approval
+            assert isinstance(asked, ApprovalRequested)
+            age = (self._clock.now() - asked.timestamp).total_seconds()
+            self._approval_ends = self._clock.monotonic() + asked.expires_in - max(0.0, age)
+        left = max(0.0, self._approval_ends - self._clock.monotonic())
+        woken = await self._wait(left, self._approved_or_changed())
+        if woken == "timeout" and isinstance(self.issue.approval, ApprovalRequested):
             self.issue.deny_approval("expired", stamp=self._stamp("policy"))
+
+    async def _approved_or_changed(self) -> None:
+        """Until somebody has answered the suggestion, or none is needed any more."""
+        while not self._approval.is_set() and self._mode is Mode.SUGGEST:
+            changed = asyncio.create_task(self._fleet.changed())
+            answered = asyncio.create_task(self._approval.wait())
+            try:
+                await asyncio.wait((changed, answered), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in (changed, answered):
+                    task.cancel()
+                await asyncio.gather(changed, answered, return_exceptions=True)
 
     async def _remediate(self) -> None:
         """Wait for leave of the budget, then begin."""
@@ -278,6 +306,8 @@ class Heal:
             if self._rerouted:
                 self._rerouted = False
                 self._choose_route()
+            if isinstance(decision.next_move(self.issue, self._mode), decision.AskApproval):
+                return  # an operator has made it a suggestion meanwhile
             verdict = self._fleet.ask(
                 self.issue.component,
                 self._mode,
@@ -294,7 +324,7 @@ class Heal:
             patience = self._until_deadline(verdict)
             seconds = min((t for t in (verdict.retry_in, patience) if t is not None), default=None)
             woken = await self._wait(seconds, self._fleet.changed())
-            if woken in {"stopping", "recovered"}:
+            if woken in {"stopping", "recovered"} or self._abandoned:
                 return
         attempt = self._begin_acting(rearmed=verdict.rearmed)
         if self.issue.remaining:

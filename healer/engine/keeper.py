@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
-from healer.domain.component import component_stream
+from healer.domain.aggregate import Stamp
+from healer.domain.component import Component, component_stream
 from healer.domain.events import IssueDetected, RemediationStarted
 from healer.domain.health import Health, HealthState
 from healer.domain.issue import NetworkIssue
@@ -18,7 +20,13 @@ from healer.domain.spec import Criticality, IssueType, Severity
 from healer.engine.fleet import FleetBook
 from healer.engine.heal import Heal, Wishes
 from healer.engine.journal import Journal
-from healer.errors import HealInProgressError, HealWithheldError, HostError, StoreError
+from healer.errors import (
+    HealInProgressError,
+    HealWithheldError,
+    HostError,
+    IllegalCommandError,
+    StoreError,
+)
 from healer.playbooks import Instance
 from healer.ports import Clock, Ids
 from healer.watchdog.watch import Detection, Watch
@@ -27,6 +35,9 @@ __all__ = ["HealRequest", "Keeper"]
 
 _RETRY: Final = 1.0
 """Seconds between attempts to go on while the log cannot be written."""
+
+_KNOWN_WITHIN: Final = 5.0
+"""Seconds that an operator waits for the log to be read, at the start or after trouble."""
 
 _SEVERITIES: Final = {
     Criticality.LOW: Severity.LOW,
@@ -77,6 +88,8 @@ class Keeper:
         self.heal: Heal | None = None
         self.last_issue: str | None = None
         self._issues = 0
+        self._known = asyncio.Event()
+        self._doubted = asyncio.Event()
         self._requests: asyncio.Queue[tuple[HealRequest, asyncio.Future[str]]] = asyncio.Queue()
         self._ended: dict[str, asyncio.Future[NetworkIssue]] = {}
 
@@ -98,6 +111,70 @@ class Keeper:
         self._requests.put_nowait((wanted, opened))
         return await opened
 
+    async def decide(self, actor: str, decision: Callable[[Component, Stamp], None]) -> None:
+        """Let what an operator decides about the component become a fact, and wake who waits.
+
+        Raises:
+            IllegalCommandError: the component's own rules refuse it.
+            StoreError: it is not durable, and does not hold.
+        """
+        component = await self._current()
+        decision(component, self._journal.stamp(actor))
+        await self._durably(self._journal.save(component))
+        self._fleet.announce()
+
+    async def approve(self, actor: str) -> None:
+        """Allow the heal that is suggested.
+
+        Raises:
+            IllegalCommandError: none is.
+            StoreError: it is not durable, and does not hold.
+        """
+        heal = self._suggested("approve")
+        await self._durably(heal.approve(actor))
+
+    async def deny(self, actor: str, reason: str) -> None:
+        """Refuse the heal that is suggested.
+
+        Raises:
+            IllegalCommandError: none is.
+            StoreError: it is not durable, and does not hold.
+        """
+        heal = self._suggested("deny")
+        await self._durably(heal.deny(actor, reason))
+
+    def maintenance_left(self) -> float:
+        """Seconds that are left of the maintenance window; 0 when none is open."""
+        return self.instance.component.maintenance_left(self._journal.stamp("watchdog"))
+
+    def _suggested(self, command: str) -> Heal:
+        if self.heal is None:
+            raise IllegalCommandError(command, f"nothing is suggested for {self.name}")
+        return self.heal
+
+    async def _current(self) -> Component:
+        """The component, once it is known to be what the log says."""
+        try:
+            async with asyncio.timeout(_KNOWN_WITHIN):
+                await self._known.wait()
+        except TimeoutError:
+            raise StoreError(f"cannot change {self.name}: the log is not read yet") from None
+        return self.instance.component
+
+    async def _durably(self, saving: Coroutine[Any, Any, None]) -> None:
+        """Wait for a fact to be written. What could not be written is forgotten: the keeper reads
+        the log again before anything else is decided."""
+        try:
+            await saving
+        except IllegalCommandError:
+            raise
+        except BaseException:
+            self._known.clear()
+            if self.heal is not None:
+                self.heal.abandon()
+            self._doubted.set()
+            raise
+
     async def outcome(self, issue_id: str) -> NetworkIssue:
         """Wait for the end of an issue that is open now."""
         future = self._ended.get(issue_id)
@@ -111,6 +188,9 @@ class Keeper:
         begun = False
         while not self._stopping.is_set():
             try:
+                if self._doubted.is_set():
+                    begun = False
+                    self._doubted.clear()
                 if not begun:
                     await self._begin()
                     begun = True
@@ -120,6 +200,7 @@ class Keeper:
                 _log.error(word, component=self.name, error=str(error))
                 # What was decided and not written is forgotten; the log says what is true.
                 begun = False
+                self._known.clear()
                 await self._sleep(_RETRY)
         while not self._requests.empty():
             _, opened = self._requests.get_nowait()
@@ -144,6 +225,7 @@ class Keeper:
         )
         await self._journal.save(fresh)
         self.watch.state = HealthState(epoch=fresh.epoch)
+        self._known.set()
         if self.instance.process is None:
             await self.instance.reacquire()
         open_id = (await log.open_issues()).get(self.name)
@@ -169,7 +251,8 @@ class Keeper:
         watching = asyncio.create_task(self.watch.next_detection())
         asked = asyncio.create_task(self._requests.get())
         stop = asyncio.create_task(self._stopping.wait())
-        tasks: tuple[asyncio.Task[object], ...] = (watching, asked, stop)
+        doubt = asyncio.create_task(self._doubted.wait())
+        tasks: tuple[asyncio.Task[object], ...] = (watching, asked, stop, doubt)
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -179,7 +262,7 @@ class Keeper:
             await asyncio.gather(*tasks, return_exceptions=True)
         if not asked.cancelled():
             await self._by_request(*asked.result())
-        elif not watching.cancelled():
+        elif not watching.cancelled() and not self._doubted.is_set():
             await self._open(watching.result(), Wishes(), severity=None)
 
     async def _by_request(self, wanted: HealRequest, opened: asyncio.Future[str]) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from healer.domain.events import (
     ComponentEvent,
+    FleetEvent,
     IssueDetected,
     IssueEvent,
     IssueFailed,
@@ -74,6 +75,8 @@ class EventRows:
         issue: str | None = None
         if isinstance(event, ComponentEvent):
             component: str | None = event.component
+        elif isinstance(event, FleetEvent):
+            component = None
         else:
             issue = stream
             if isinstance(event, IssueDetected):

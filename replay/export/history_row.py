@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import orjson
 
-from projections.book import COMPONENT_EVENTS, follow_issues
+from projections.book import COMPONENT_EVENTS, FLEET_EVENTS, follow_issues
 from projections.column import Column, Kind, Role
 from projections.history import FullRecord
 from projections.past import micros
@@ -81,7 +81,7 @@ def issues(ended: Callable[[FullRecord], None]) -> Projection[Issues]:
     """A projection that keeps open issues alone, and gives each record away when it has ended."""
     cases: Cases[Issues] = Cases()
     follow_issues(cases, FullRecord, lambda _state, _position, record: ended(record))
-    cases.ignore(*COMPONENT_EVENTS)
+    cases.ignore(*COMPONENT_EVENTS, *FLEET_EVENTS)
     return Projection("issues", 1, Issues, cases, _view)
 
 

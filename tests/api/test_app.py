@@ -240,7 +240,7 @@ async def test_a_pause_withholds_heals_and_says_so(
     client: httpx.AsyncClient, healer: Healer, until: Until
 ) -> None:
     await healthy(client, healer, until)
-    healer.engine.fleet.pause(paused=True)
+    await post(client, "pause", {"reason": "storm"})
     answer = await post(client, "heal", {"component_name": "chat_api"})
     assert answer.status_code == 409
     assert answer.json()["reason"] == "paused"

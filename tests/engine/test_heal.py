@@ -435,7 +435,7 @@ async def test_suggest_mode_waits_for_a_yes() -> None:
         (asked,) = await stage.until(lambda: stage.facts(ApprovalRequested))
         await asyncio.sleep(600)
         assert stage.world.starts == []
-        assert await stage.engine.approve("chat_api", "api:alice") == asked.originator_id
+        assert await stage.engine.controls.approve(asked.originator_id, "api:alice") == "chat_api"
         (issue,) = await stage.ended()
     (granted,) = await stage.facts(ApprovalGranted)
     assert granted.actor == "api:alice"
@@ -447,8 +447,8 @@ async def test_suggest_mode_waits_for_a_yes() -> None:
 @in_virtual_time
 async def test_suggest_mode_takes_a_no() -> None:
     async with Stage(spec(mode=Mode.SUGGEST)) as stage:
-        await stage.until(lambda: stage.facts(ApprovalRequested))
-        await stage.engine.deny("chat_api", "api:alice", "not now")
+        (asked,) = await stage.until(lambda: stage.facts(ApprovalRequested))
+        await stage.engine.controls.deny(asked.originator_id, "api:alice", "not now")
         (issue, *_) = await stage.ended()
     (denied,) = await stage.facts(ApprovalDenied)
     assert (denied.actor, denied.reason) == ("api:alice", "not now")
@@ -528,7 +528,7 @@ async def test_an_unknown_name_changes_nothing() -> None:
         with pytest.raises(UnknownNameError, match="restart_component"):
             await stage.engine.heal("chat_api", HealRequest(actor="cli", playbooks=("reboot",)))
         with pytest.raises(UnknownNameError):
-            await stage.engine.approve("chat_api", "cli")
+            await stage.engine.controls.approve("chat_api", "cli")
         assert await stage.log.head() == before
 
 
@@ -536,15 +536,15 @@ async def test_an_unknown_name_changes_nothing() -> None:
 async def test_while_everything_is_paused_nobody_heals_not_even_by_hand() -> None:
     async with Stage() as stage:
         await stage.healthy()
-        stage.engine.fleet.pause(paused=True)
+        await stage.engine.controls.begin_pause("api:alice", "storm")
         stage.crash()
         (withheld,) = await stage.until(lambda: stage.facts(HealWithheld))
         assert withheld.reason == "paused"
-        with pytest.raises(HealWithheldError):
+        with pytest.raises(HealWithheldError, match="by api:alice: storm"):
             await stage.engine.heal("chat_api", ASK)
         await asyncio.sleep(3600)
         assert stage.serving() is None
-        stage.engine.fleet.pause(paused=False)
+        await stage.engine.controls.end_pause("api:alice", "calm")
         await stage.healthy()
     assert stage.answers()
 

@@ -51,6 +51,10 @@ PINNED = [
     "component.maintenance_ended.v1",
     "component.mode_changed.v1",
     "component.process_adopted.v1",
+    "component.budget_reset.v1",
+    "component.removed.v1",
+    "fleet.paused.v1",
+    "fleet.resumed.v1",
 ]
 
 

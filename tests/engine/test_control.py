@@ -1,0 +1,288 @@
+"""What operators change while the healer runs: durable, with their name in it, and at once."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from healer.domain.events import (
+    ApprovalDenied,
+    ApprovalRequested,
+    BudgetReset,
+    FleetPaused,
+    FleetResumed,
+    HealWithheld,
+    IssueVerified,
+    MaintenanceEnded,
+    MaintenanceStarted,
+    ModeChanged,
+    StepStarted,
+)
+from healer.domain.lifecycle import State
+from healer.domain.spec import Budget, Mode
+from healer.engine import HealRequest
+from healer.errors import (
+    HealWithheldError,
+    IllegalCommandError,
+    StoreError,
+    UnknownNameError,
+)
+from tests.engine.stage import Stage, in_virtual_time, spec
+
+ALICE = "api:alice"
+ASK = HealRequest(actor=ALICE)
+
+
+# The pause
+
+
+@in_virtual_time
+async def test_a_pause_outlives_the_healer_that_was_told_of_it() -> None:
+    async with Stage() as stage:
+        await stage.healthy()
+        pause = await stage.engine.controls.begin_pause(ALICE, "storm")
+        assert (pause.actor, pause.reason) == (ALICE, "storm")
+    async with stage.new_healer_started() as stage:
+        assert stage.engine.controls.pause == pause
+        stage.crash()
+        (withheld,) = await stage.until(lambda: stage.facts(HealWithheld))
+        assert withheld.reason == "paused"
+        with pytest.raises(HealWithheldError):
+            await stage.engine.heal("chat_api", ASK)
+        ended = await stage.engine.controls.end_pause("api:bob", "calm")
+        assert ended == pause
+        await stage.healthy()
+    (resumed,) = await stage.facts(FleetResumed)
+    assert (resumed.actor, resumed.reason) == ("api:bob", "calm")
+    async with stage.new_healer_started() as stage:
+        assert stage.engine.controls.pause is None
+
+
+@in_virtual_time
+async def test_a_second_pause_and_a_second_end_are_no_facts() -> None:
+    async with Stage() as stage:
+        first = await stage.engine.controls.begin_pause(ALICE, "storm")
+        assert await stage.engine.controls.begin_pause("api:bob", "as well") == first
+        assert await stage.engine.controls.end_pause(ALICE, "calm") == first
+        assert await stage.engine.controls.end_pause(ALICE, "calm") is None
+        assert len(await stage.facts(FleetPaused)) == len(await stage.facts(FleetResumed)) == 1
+
+
+@in_virtual_time
+async def test_a_pause_that_another_node_was_told_of_holds_here_too() -> None:
+    async with Stage() as stage:
+        await stage.healthy()
+        here = stage.engine
+        there = stage.new_healer()  # another node on the same log, that watches nothing yet
+        await there.controls.start(stage.log)
+        await there.controls.begin_pause(ALICE, "storm")
+        assert here.controls.pause is not None
+        await here.controls.end_pause("api:bob", "calm")
+        assert there.controls.pause is None
+        there.controls.stop()
+        await here.stop()
+
+
+@in_virtual_time
+async def test_a_pause_that_cannot_be_written_does_not_hold() -> None:
+    async with Stage() as stage:
+        await stage.healthy()
+        stage.log.refuses = lambda _: True
+        with pytest.raises(StoreError):
+            await stage.engine.controls.begin_pause(ALICE, "storm")
+        assert stage.engine.controls.pause is None
+        assert not stage.engine.fleet.paused
+
+
+# Modes
+
+
+@in_virtual_time
+async def test_a_mode_changes_what_happens_to_the_next_fault_and_outlives_a_restart() -> None:
+    async with Stage() as stage:
+        await stage.healthy()
+        before = await stage.engine.controls.change_mode("chat_api", Mode.OBSERVE, ALICE, "release")
+        assert before is Mode.ACT
+        assert stage.engine.status("chat_api").mode is Mode.OBSERVE
+    async with stage.new_healer_started() as stage:
+        stage.crash()
+        (withheld,) = await stage.until(lambda: stage.facts(HealWithheld))
+        assert withheld.reason == "observe"
+        await asyncio.sleep(600)
+        assert stage.serving() is None
+        await stage.engine.controls.change_mode("chat_api", Mode.ACT, ALICE, "done")
+        await stage.healthy()
+    changes = await stage.facts(ModeChanged)
+    assert [(each.before, each.after, each.actor) for each in changes] == [
+        (Mode.ACT, Mode.OBSERVE, ALICE),
+        (Mode.OBSERVE, Mode.ACT, ALICE),
+    ]
+
+
+@in_virtual_time
+async def test_the_same_mode_again_is_no_fact() -> None:
+    async with Stage() as stage:
+        await stage.healthy()
+        await stage.engine.controls.change_mode("chat_api", Mode.ACT, ALICE, "")
+        assert await stage.facts(ModeChanged) == []
+
+
+@in_virtual_time
+async def test_a_withheld_heal_becomes_a_suggestion_when_the_mode_does() -> None:
+    async with Stage(spec(mode=Mode.OBSERVE)) as stage:
+        await stage.until(lambda: stage.facts(HealWithheld))
+        await stage.engine.controls.change_mode("chat_api", Mode.SUGGEST, ALICE, "")
+        (asked,) = await stage.until(lambda: stage.facts(ApprovalRequested))
+        await asyncio.sleep(60)
+        assert await stage.facts(StepStarted) == []
+        await stage.engine.controls.approve(asked.originator_id, ALICE)
+        await stage.healthy()
+
+
+@in_virtual_time
+async def test_a_suggestion_is_not_waited_for_when_the_mode_becomes_act() -> None:
+    async with Stage(spec(mode=Mode.SUGGEST)) as stage:
+        await stage.until(lambda: stage.facts(ApprovalRequested))
+        await stage.engine.controls.change_mode("chat_api", Mode.ACT, ALICE, "")
+        await stage.healthy()
+        assert await stage.facts(ApprovalDenied) == []
+
+
+@in_virtual_time
+async def test_modes_of_all_components_change_at_once() -> None:
+    async with Stage(spec(), spec("other", 8221, mode=Mode.SUGGEST)) as stage:
+        before = await stage.engine.controls.change_modes(Mode.OBSERVE, ALICE, "storm")
+        assert before == {"chat_api": Mode.ACT, "other": Mode.SUGGEST}
+        assert {stage.engine.status(name).mode for name in stage.engine.names} == {Mode.OBSERVE}
+
+
+@in_virtual_time
+async def test_a_mode_that_cannot_be_written_does_not_hold() -> None:
+    async with Stage() as stage:
+        await stage.healthy()
+        stage.log.refuses = lambda _: True
+        with pytest.raises(StoreError):
+            await stage.engine.controls.change_mode("chat_api", Mode.OBSERVE, ALICE, "")
+        stage.log.refuses = lambda _: False
+        await stage.until(lambda: stage.engine.status("chat_api").mode is Mode.ACT)
+        stage.crash()
+        await stage.healthy()
+        # And the next one is not taken for a repetition of the one that failed.
+        await stage.engine.controls.change_mode("chat_api", Mode.OBSERVE, ALICE, "")
+        assert len(await stage.facts(ModeChanged)) == 1
+
+
+@in_virtual_time
+async def test_an_open_issue_is_read_again_when_a_mode_could_not_be_written() -> None:
+    async with Stage(spec(mode=Mode.OBSERVE)) as stage:
+        await stage.until(lambda: stage.facts(HealWithheld))
+        stage.log.refuses = lambda _: True
+        with pytest.raises(StoreError):
+            await stage.engine.controls.change_mode("chat_api", Mode.ACT, ALICE, "")
+        await asyncio.sleep(60)
+        stage.log.refuses = lambda _: False
+        await asyncio.sleep(600)
+        assert await stage.facts(StepStarted) == []
+        await stage.engine.controls.change_mode("chat_api", Mode.ACT, ALICE, "")
+        await stage.healthy()
+        assert len(await stage.issues()) == 1
+
+
+# Maintenance
+
+
+@in_virtual_time
+async def test_heals_in_a_window_are_recorded_as_withheld_and_come_when_it_is_ended() -> None:
+    async with Stage() as stage:
+        await stage.healthy()
+        window = await stage.engine.controls.begin_maintenance("chat_api", 600, ALICE, "deploy")
+        assert stage.engine.status("chat_api").maintenance == window
+        stage.crash()
+        (withheld,) = await stage.until(lambda: stage.facts(HealWithheld))
+        assert (withheld.reason, withheld.retry_in) == ("maintenance", pytest.approx(600, abs=10))
+        await asyncio.sleep(60)
+        assert stage.serving() is None
+        await stage.engine.controls.end_maintenance("chat_api", ALICE, "deployed")
+        await stage.healthy(within=60)
+    (started,) = await stage.facts(MaintenanceStarted)
+    (ended,) = await stage.facts(MaintenanceEnded)
+    assert (started.actor, started.duration, started.reason) == (ALICE, 600, "deploy")
+    assert (ended.actor, ended.reason) == (ALICE, "deployed")
+    assert stage.engine.status("chat_api").maintenance is None
+
+
+@in_virtual_time
+async def test_a_window_that_is_not_open_cannot_be_ended() -> None:
+    async with Stage() as stage:
+        await stage.healthy()
+        with pytest.raises(IllegalCommandError, match="is in none"):
+            await stage.engine.controls.end_maintenance("chat_api", ALICE, "")
+        await stage.engine.controls.begin_maintenance("chat_api", 60, ALICE, "deploy")
+        await asyncio.sleep(61)
+        assert stage.engine.status("chat_api").maintenance is None
+        with pytest.raises(IllegalCommandError, match="is in none"):
+            await stage.engine.controls.end_maintenance("chat_api", ALICE, "")
+
+
+# Budgets
+
+
+@in_virtual_time
+async def test_a_spent_budget_that_is_reset_heals_again_and_stays_reset_after_a_restart() -> None:
+    budget = Budget(attempts=2, rearm_after=86_400)
+    async with Stage(budget=budget) as stage:
+        await stage.healthy()
+        while not await stage.facts(HealWithheld):
+            stage.crash()
+            await asyncio.sleep(30)
+        await stage.until(lambda: stage.engine.withheld("chat_api"))
+        assert await stage.engine.controls.rearm("chat_api", ALICE, "the disk was full") == 2
+        await stage.healthy()
+    (reset,) = await stage.facts(BudgetReset)
+    assert (reset.actor, reset.attempts, reset.reason) == (ALICE, 2, "the disk was full")
+    async with stage.new_healer_started() as stage:
+        assert stage.engine.fleet.ledger("chat_api").attempts <= 1
+
+
+# Approvals
+
+
+@in_virtual_time
+async def test_an_issue_that_has_ended_or_suggests_nothing_cannot_be_approved() -> None:
+    async with Stage() as stage:
+        await stage.healthy()
+        stage.crash()
+        await stage.healthy()
+        issue = (await stage.facts(IssueVerified))[0].originator_id
+        with pytest.raises(IllegalCommandError, match="not open"):
+            await stage.engine.controls.approve(issue, ALICE)
+        for nothing in ("nothing", "component:chat_api", "fleet"):
+            with pytest.raises(UnknownNameError):
+                await stage.engine.controls.deny(nothing, ALICE, "")
+        await stage.engine.controls.change_mode("chat_api", Mode.OBSERVE, ALICE, "")
+        stage.crash()
+        (withheld,) = await stage.until(lambda: stage.facts(HealWithheld))
+        with pytest.raises(IllegalCommandError):
+            await stage.engine.controls.approve(withheld.originator_id, ALICE)
+
+
+@in_virtual_time
+async def test_a_suggestion_expires_when_it_was_to_although_the_healer_was_restarted() -> None:
+    async with Stage(spec(mode=Mode.SUGGEST), budget=Budget(approval_expires=600)) as stage:
+        (asked,) = await stage.until(lambda: stage.facts(ApprovalRequested))
+        await asyncio.sleep(400)
+    async with stage.new_healer_started() as stage:
+        denied = (await stage.until(lambda: stage.facts(ApprovalDenied)))[0]
+        (issue, *_) = await stage.ended()
+    assert (denied.timestamp - asked.timestamp).total_seconds() == pytest.approx(600, abs=5)
+    assert issue.state is State.FAILED
+
+
+@in_virtual_time
+async def test_what_nobody_watches_cannot_be_changed() -> None:
+    stage = Stage()
+    with pytest.raises(IllegalCommandError, match="initialize"):
+        await stage.engine.controls.change_mode("chat_api", Mode.OBSERVE, ALICE, "")
+    with pytest.raises(UnknownNameError):
+        await stage.engine.controls.rearm("nobody", ALICE, "")

@@ -23,6 +23,7 @@ from healer.domain.events import (
     IssueEscalated,
     IssueEvent,
     IssueFailed,
+    IssueTakenOver,
     IssueVerified,
     MaintenanceEnded,
     MaintenanceStarted,
@@ -129,5 +130,6 @@ def follow_issues(
     evolve(VerificationRecorded, record.looked)
     evolve(HealWithheld, record.refused)
     evolve(IssueEscalated, record.escalated)
+    evolve(IssueTakenOver, record.taken_over)
     end(IssueVerified, record.verified)
     end(IssueFailed, record.failed)

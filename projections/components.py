@@ -26,6 +26,7 @@ from healer.domain.events import (
     IssueDetected,
     IssueEscalated,
     IssueFailed,
+    IssueTakenOver,
     IssueVerified,
     MaintenanceEnded,
     MaintenanceStarted,
@@ -247,6 +248,7 @@ _cases.ignore(
     IssueEscalated,
     BudgetReset,
     *FLEET_EVENTS,
+    IssueTakenOver,
 )
 
 

@@ -20,6 +20,7 @@ from healer.domain.events import (
     IssueDetected,
     IssueEscalated,
     IssueFailed,
+    IssueTakenOver,
     IssueVerified,
     PlaybookFinished,
     PlaybookStarted,
@@ -249,6 +250,9 @@ class IssueRecord:
 
     def escalated(self, event: IssueEscalated) -> None:
         self.escalations.append(event)
+
+    def taken_over(self, event: IssueTakenOver) -> None:
+        """The same issue goes on: who carries it changes nothing of what is told of it."""
 
     def verified(self, event: IssueVerified) -> None:
         self.state = _VERIFIED

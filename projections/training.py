@@ -32,6 +32,7 @@ from healer.domain.events import (
     IssueDetected,
     IssueEscalated,
     IssueFailed,
+    IssueTakenOver,
     IssueVerified,
     MaintenanceEnded,
     MaintenanceStarted,
@@ -250,6 +251,7 @@ for _kind in (
     PlaybookFinished,
     VerificationRecorded,
     IssueEscalated,
+    IssueTakenOver,
 ):
     _on_issue(_kind, None)
 _on_component(ComponentRegistered, _registered)

@@ -113,6 +113,9 @@ def describe(event: fact.Fact) -> Line:
         case fact.IssueEscalated():
             advice = "".join(f"; {each}" for each in event.recommendations)
             return Line(f"escalated: {event.reason}{advice}", Level.BAD)
+        case fact.IssueTakenOver():
+            before = f" from {event.holder}" if event.holder else ""
+            return Line(f"{event.node} takes it over{before}", Level.WARN)
         case fact.IssueVerified():
             by = f"healed by {event.healed_by}" if event.healed_by else "recovered by itself"
             return Line(f"{by} in {format_duration(event.resolved_in)}", Level.GOOD)

@@ -30,6 +30,7 @@ from healer.domain.events import (
     IssueDetected,
     IssueEscalated,
     IssueFailed,
+    IssueTakenOver,
     IssueVerified,
     MaintenanceEnded,
     MaintenanceStarted,
@@ -431,6 +432,11 @@ def issue_escalated(stream: str = ISSUE, version: int = 12, **overrides: Any) ->
     )
 
 
+def issue_taken_over(stream: str = ISSUE, version: int = 12, **overrides: Any) -> IssueTakenOver:
+    """Another node goes on."""
+    return _event(IssueTakenOver, stream, version, overrides, actor="recovery", holder="edge-2")
+
+
 def issue_verified(stream: str = ISSUE, version: int = 12, **overrides: Any) -> IssueVerified:
     """Cured by the restart."""
     return _event(
@@ -624,6 +630,7 @@ def every_fact() -> tuple[Fact, ...]:
         verification_recorded(),
         heal_withheld(),
         issue_escalated(),
+        issue_taken_over(),
         issue_verified(),
         issue_failed(),
         component_registered(),

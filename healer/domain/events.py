@@ -57,6 +57,7 @@ __all__ = [
     "IssueEvent",
     "IssueFact",
     "IssueFailed",
+    "IssueTakenOver",
     "IssueVerified",
     "MaintenanceEnded",
     "MaintenanceStarted",
@@ -318,6 +319,15 @@ class IssueEscalated(IssueEvent):
     recommendations: tuple[str, ...] = ()
 
 
+class IssueTakenOver(IssueEvent):
+    """Another node, or the same one after a restart, goes on with the issue. Its position in the
+    log is the fence: whoever held the issue before, as `holder` (None: nobody did), writes no more.
+    """
+
+    TOPIC: ClassVar[str] = "issue.taken_over.v1"
+    holder: str | None = None
+
+
 class IssueVerified(IssueEvent):
     """Cured, and seen to be. `healed_by` is the playbook after which it was, None when it recovered
     by itself. `resolved_in` is the seconds since the first evidence."""
@@ -460,6 +470,7 @@ IssueFact = (
     | VerificationRecorded
     | HealWithheld
     | IssueEscalated
+    | IssueTakenOver
     | IssueVerified
     | IssueFailed
 )

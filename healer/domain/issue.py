@@ -361,6 +361,11 @@ class NetworkIssue(Aggregate):
         self._require("escalate", not self.closed)
         self._fact(fact.IssueEscalated, stamp, reason=reason, recommendations=self.recommendations)
 
+    def take_over(self, holder: str | None, *, stamp: Stamp) -> None:
+        """Record that who healed it so far, `holder`, is given up for dead."""
+        self._require("take the issue over", not self.closed)
+        self._fact(fact.IssueTakenOver, stamp, holder=holder)
+
     def verify(self, *, resolved_in: float, stamp: Stamp) -> None:
         """End it as cured. Only fresh, healthy probes after the last step allow that; what a
         playbook thinks of itself does not."""
@@ -428,6 +433,8 @@ class NetworkIssue(Aggregate):
                 self.withheld = event
             case fact.IssueEscalated():
                 self.escalations.append(event.reason)
+            case fact.IssueTakenOver():
+                pass
             case fact.IssueVerified():
                 self.state = State.VERIFIED
             case fact.IssueFailed():

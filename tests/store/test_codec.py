@@ -42,6 +42,7 @@ PINNED = [
     "issue.verification_recorded.v1",
     "issue.heal_withheld.v1",
     "issue.escalated.v1",
+    "issue.taken_over.v1",
     "issue.verified.v1",
     "issue.failed.v1",
     "component.registered.v1",

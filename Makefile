@@ -11,6 +11,7 @@ ARGS ?=
 CREATED := $(VENV)/.created
 RUNTIME := $(VENV)/.runtime
 DEVELOPMENT := $(VENV)/.development
+SPARK := $(VENV)/.spark
 
 # What a shell exports for its own Python must not leak into ours.
 unexport PYTHONPATH PYTHONHOME PIP_USER PIP_TARGET PIP_PREFIX VIRTUAL_ENV
@@ -19,7 +20,7 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint format types floors coverage bench soak lock clean
+.PHONY: help demo test check lint format types floors coverage bench soak spark lock clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -56,6 +57,9 @@ bench: $(DEVELOPMENT) ## Measure, and print tables with medians and ratios
 soak: $(DEVELOPMENT) ## Kill the healer in mid-heal, for as long as asked (ARGS="--kills 10000")
 	@$(BIN)/python -m tests.soak $(ARGS)
 
+spark: $(SPARK) ## Rebuild from a Parquet export on Apache Spark; needs Java 17
+	@$(BIN)/python -m pytest tests/replay/export/test_spark.py $(ARGS)
+
 # The oldest supported Python resolves to the largest tree: back-ports that newer ones do without.
 lock: $(CREATED) ## Resolve the lock files anew (ARGS=--upgrade to move the pins)
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
@@ -65,6 +69,8 @@ lock: $(CREATED) ## Resolve the lock files anew (ARGS=--upgrade to move the pins
 	$(COMPILE) --build-deps-for editable --output-file requirements.txt pyproject.toml
 	$(COMPILE) --build-deps-for editable --extra dev --constraint requirements.txt \
 		--output-file requirements-dev.txt pyproject.toml
+	$(COMPILE) --constraint requirements-dev.txt --output-file requirements-spark.txt \
+		requirements-spark.in
 COMPILE = @$(VENV)/lock/bin/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header --no-annotate $(ARGS)
 
@@ -97,3 +103,10 @@ $(RUNTIME): requirements.txt pyproject.toml | $(CREATED)
 $(DEVELOPMENT): requirements-dev.txt pyproject.toml | $(CREATED)
 	$(call install,requirements-dev.txt)
 	@touch $(RUNTIME)
+
+# Half a gigabyte that one test wants: a lock of its own, beside what the others need. It is built
+# from source, with the setuptools that is there.
+$(SPARK): requirements-spark.txt | $(DEVELOPMENT)
+	@echo "installing $<"
+	@$(BIN)/python -m pip install --quiet --require-hashes --no-deps --no-build-isolation -r $<
+	@touch $@

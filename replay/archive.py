@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol, Self
 
 from healer.errors import StoreError
 from healer.store import schema
+from healer.store.cold import Cold, Row, Segment, digest_of, segments_of
 from healer.store.connection import check_directory, check_file, connect, refusals
 from healer.store.ledger import require_schema
 
 __all__ = ["Archive", "FileArchive", "Row"]
-
-Row = tuple[int, str, int, str, int, bytes, bytes]
-"""Position, stream, version, topic, time (microseconds since 1970), body, hash."""
 
 _BATCH: Final = 1000
 
@@ -31,6 +29,15 @@ class Archive(Protocol):
 
     given: int
     """The highest position that the store remembers to have given; `head` where it does not."""
+
+    segments: Sequence[Segment]
+    """What stands in archives, in order, by the store's own account."""
+
+    absent: int
+    """Events up to this position stand in archives that are not here: `rows` begins behind it."""
+
+    streams: Mapping[str, int]
+    """Streams that go on → the version that they had reached in the archives."""
 
     def rows(self) -> Iterator[Sequence[Row]]:
         """All events in order of position, in batches; raises StoreError where the store is
@@ -68,7 +75,11 @@ class FileArchive:
         if not require_schema(self._connection, self._file):
             raise StoreError(f"cannot read {self._file}: it is empty")
         self.log_id = schema.log_id(self._connection)
-        self.head = self._number("SELECT max(position) FROM event")
+        self.segments: Sequence[Segment] = segments_of(self._connection, self._file)
+        self.streams: Mapping[str, int] = schema.archived_streams(self._connection)
+        self.absent = max((each.last for each in self.segments if not each.here), default=0)
+        archived = self.segments[-1].last if self.segments else 0
+        self.head = max(archived, self._number("SELECT max(position) FROM event"))
         query = "SELECT max(seq) FROM sqlite_sequence WHERE name = 'event'"
         self.given = max(self.head, self._number(query))
 
@@ -78,6 +89,7 @@ class FileArchive:
 
     def rows(self) -> Iterator[Sequence[Row]]:
         """See `Archive.rows`."""
+        yield from self._archived()
         with refusals(f"read {self._file}"):
             cursor = self._connection.execute(
                 "SELECT position, stream, version, topic, time, body, hash FROM event "
@@ -85,6 +97,21 @@ class FileArchive:
             )
             while batch := cursor.fetchmany(_BATCH):
                 yield batch
+
+    def _archived(self) -> Iterator[Sequence[Row]]:
+        cold = Cold(self.segments)
+        try:
+            for segment in self.segments:
+                if segment.last <= self.absent:
+                    continue
+                with refusals(f"read the archive {segment.path}"):
+                    if digest_of(segment) != segment.digest:
+                        raise StoreError(
+                            f"the archive {segment.path} does not hold what was signed"
+                        )
+                yield from cold.batches(segment)
+        finally:
+            cold.close()
 
     def notes(self) -> Iterator[str]:
         """See `Archive.notes`."""

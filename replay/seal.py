@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from healer.errors import StoreError
-from healer.store.checkpoint import EVENTS, Checkpoint, digest, is_signed_by, read
+from healer.store.checkpoint import EVENTS, Checkpoint, Stretch, digest, is_signed_by, read
 from replay.audit import Problem
 
 __all__ = ["UNSIGNED", "Seals", "Sighting", "sightings"]
@@ -70,7 +70,7 @@ class Seals:
     """All checkpoints of a log, looked at in order.
 
     Afterwards `marks` says what the log hashed to at which size, `last` is the newest checkpoint
-    that can be read, and `key` the first public key.
+    that can be read, `key` the first public key, `archived` what was moved into archives.
     """
 
     def __init__(
@@ -80,6 +80,7 @@ class Seals:
         self.marks: dict[int, bytes] = {}
         self.last: Checkpoint | None = None
         self.key = key
+        self.archived: list[Stretch] = []
         self._seen = dict(seen or {})
         self._log_id = log_id
         self._epoch = 1
@@ -128,6 +129,8 @@ class Seals:
         if checkpoint.size < (self.last.size if self.last else 0):
             why = f"it covers {checkpoint.size} events, fewer than the one before it"
             yield _problem(number, checkpoint, "checkpoint_order", why)
+        if checkpoint.archived is not None:
+            yield from self._moved(number, checkpoint, checkpoint.archived)
         if self.marks.setdefault(checkpoint.size, checkpoint.head) != checkpoint.head:
             why = f"another one says otherwise of the same {checkpoint.size} events"
             yield _problem(number, checkpoint, "checkpoint_contradicted", why)
@@ -136,6 +139,16 @@ class Seals:
         if checkpoint.successor is not None:
             yield from self._vouch()
             self._epoch, self._current = self._epoch + 1, checkpoint.successor
+
+    def _moved(self, number: int, checkpoint: Checkpoint, stretch: Stretch) -> Iterator[Problem]:
+        before = self.archived[-1].last if self.archived else 0
+        if stretch.first != before + 1 or not before < stretch.last <= checkpoint.size:
+            why = f"it archives {stretch.first} to {stretch.last} after {before}"
+            yield _problem(number, checkpoint, "checkpoint_order", why)
+        if self.marks.setdefault(stretch.last, stretch.head) != stretch.head:
+            why = f"another one says otherwise of the {stretch.last} events that it archives"
+            yield _problem(number, checkpoint, "checkpoint_contradicted", why)
+        self.archived.append(stretch)
 
     def _vouch(self) -> Iterator[Problem]:
         segment, self._vouching = self._vouching, None

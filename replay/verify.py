@@ -31,6 +31,8 @@ class Report:
     many events the newest checkpoint of the witness covers, None without one. `public_key` is the
     log's first, in hex, None in a log that was never signed. `pinned`: the key or a witness came
     from outside; otherwise the log only agrees with itself. `deep`: every event was decoded.
+    `unseen`: so many events stand in archives that are not here; what was signed when they were
+    made was believed in their place, and nothing else was looked at. `events` does not count them.
     """
 
     ok: bool
@@ -44,6 +46,7 @@ class Report:
     public_key: str | None
     pinned: bool
     deep: bool
+    unseen: int
 
     def view(self) -> dict[str, Any]:
         """All of it as JSON has it."""
@@ -103,6 +106,7 @@ def verify(
         public_key=seals.key.hex() if seals.key else None,
         pinned=key is not None or bool(seen),
         deep=deep,
+        unseen=archive.absent,
     )
 
 

@@ -72,7 +72,7 @@ class Walk:
             self._mark("a checkpoint", self._seals.marks)
             seen = {each.checkpoint.size: each.checkpoint.head for each in self._seals.unseen}
             self._mark("the witness", seen)
-            for problem in problems(self._facts(genesis(log_id))):
+            for problem in problems(self._facts(self._begin(genesis(log_id)))):
                 if problem.code not in _TOLD_HERE:
                     self.add(problem)
             if self._deep:
@@ -83,14 +83,28 @@ class Walk:
         else:
             self._check_end()
 
+    def _begin(self, start: bytes) -> bytes:
+        """Where the events begin that are here, and the hash in front of them: where archives are
+        elsewhere, what was signed when they were made stands for them."""
+        ours = [(each.first, each.last, each.head, each.digest) for each in self._archive.segments]
+        signed = [(each.first, each.last, each.head, each.digest) for each in self._seals.archived]
+        if ours != signed:
+            why = f"it says that {_spans(ours)} were archived; {_spans(signed)} is signed"
+            self.add(Problem(0, "", "archive", f"cannot accept its table of archives: {why}"))
+        self._compare(0, start)
+        absent = self._archive.absent
+        if absent:
+            self._position, self._versions = absent, dict(self._archive.streams)
+            start = next((head for _, last, head, _ in signed if last == absent), start)
+        return start
+
     def _mark(self, who: str, heads: Mapping[int, bytes]) -> None:
         for size, head in heads.items():
             self._marks.setdefault(size, []).append((who, head))
 
     def _facts(self, start: bytes) -> Iterator[Recorded]:
         total = self._archive.head
-        self._progress(0, total)
-        self._compare(0, start)
+        self._progress(self._position, total)
         previous = start
         for batch in self._archive.rows():
             previous = self._follow(batch, previous)
@@ -198,3 +212,7 @@ class Walk:
             size = max(each.checkpoint.size for each in seals.unseen)
             why = f"the witness has {len(seals.unseen)} checkpoints, up to {size}, that it has not"
             self.add(Problem(min(size, end + 1), "", "unseen", f"cannot accept the log: {why}"))
+
+
+def _spans(stretches: Sequence[tuple[int, int, bytes, bytes]]) -> str:
+    return ", ".join(f"{first} to {last}" for first, last, _, _ in stretches) or "nothing"

@@ -18,6 +18,7 @@ from healer.cli.switch import add_switches
 
 if TYPE_CHECKING:
     from healer.cli import act as _act
+    from healer.cli import archive as _archive
     from healer.cli import choice as _choice
     from healer.cli import read as _read
     from healer.cli import serve as _serve
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from projections import history as _history
 else:
     _act = Lazy("healer.cli.act")
+    _archive = Lazy("healer.cli.archive")
     _choice = Lazy("healer.cli.choice")
     _demo = Lazy("healer.demo.run")
     _history = Lazy("projections.history")
@@ -213,6 +215,25 @@ def events(
             output=output,
         )
     )
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def archive(
+    before: Annotated[
+        str,
+        typer.Option("--before", metavar="DATE", help="Older than this: 2026-03-01, or -90d."),
+    ],
+    *,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Default: beside the log, in FILE.archive.")
+    ] = None,
+    config: ConfigFile = None,
+    store: Store = None,
+    output: OutputAs = None,
+) -> None:
+    """Move finished issues to Parquet; they stay a part of the log. The healer must be stopped."""
+    source = _read.Source(config, store)
+    raise typer.Exit(_archive.archive(source, before, out, output))
 
 
 @app.command()

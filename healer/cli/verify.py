@@ -67,6 +67,11 @@ def _print(report: Report) -> None:
         f"log {report.log_id}: {report.events} events, {report.checkpoints} checkpoints: {verdict}",
         "good" if report.ok else "bad",
     )
+    if report.unseen:
+        print_line(
+            f"events 1 to {report.unseen} were NOT SEEN: they stand in archives that are not here",
+            "warn",
+        )
     if report.witnessed is not None:
         print_line(f"the witness vouches for the first {report.witnessed} events")
     if not report.pinned:

@@ -9,6 +9,8 @@ The text is a C2SP signed note whose body is a C2SP checkpoint with extension li
     epoch <number of the signing key, from 1>
     key <that key, hex>
     next <the key of the next epoch, hex; only where this is the last checkpoint of its epoch>
+    archived <first and last position, hash of the last and SHA-256 of the files, hex; only where
+        these events were moved into an archive with this checkpoint, all on one line>
     previous <SHA-256 of the whole checkpoint before, hex; "none" in the first>
 
     — network-healer/<log id> <base64 of 4 bytes that name the key, and the Ed25519 signature>
@@ -32,7 +34,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from healer.errors import StoreError
 
-__all__ = ["EVENTS", "PERIOD", "Cadence", "Checkpoint", "digest", "is_signed_by", "read", "sign"]
+__all__ = [
+    "EVENTS",
+    "PERIOD",
+    "Cadence",
+    "Checkpoint",
+    "Stretch",
+    "digest",
+    "is_signed_by",
+    "read",
+    "sign",
+]
 
 EVENTS: Final = 100
 PERIOD: Final = 60.0
@@ -47,6 +59,8 @@ _NOTE: Final = re.compile(
     r"epoch (?P<epoch>[1-9][0-9]{0,8})\n"
     r"key (?P<key>[0-9a-f]{64})\n"
     r"(?:next (?P<next>[0-9a-f]{64})\n)?"
+    r"(?:archived (?P<first>[1-9][0-9]{0,17}) (?P<last>[1-9][0-9]{0,17}) "
+    r"(?P<root>[0-9a-f]{64}) (?P<files>[0-9a-f]{64})\n)?"
     r"previous (?P<previous>[0-9a-f]{64}|none)\n"
     r"\n"
     r"— network-healer/(?P<signer>[\w.~%-]+) (?P<signature>[A-Za-z0-9+/]{91}=)\n",
@@ -64,10 +78,21 @@ class Cadence:
 
 
 @dataclass(frozen=True, slots=True)
+class Stretch:
+    """Events that stand in an archive: `head` is the hash of the last of them, `digest` that of
+    the archive's files."""
+
+    first: int
+    last: int
+    head: bytes
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
     """What a checkpoint says. `head` is the hash of event `size`, or the genesis where it is 0;
     `key` and `successor` are raw public keys of 32 bytes; `previous` is the digest of the one
-    before, None in the first."""
+    before, None in the first; `archived` is what was moved into an archive with it."""
 
     log_id: str
     size: int
@@ -77,6 +102,7 @@ class Checkpoint:
     key: bytes
     successor: bytes | None
     previous: bytes | None
+    archived: Stretch | None = None
 
 
 def sign(checkpoint: Checkpoint, key: Ed25519PrivateKey) -> str:
@@ -109,6 +135,7 @@ def read(note: str) -> Checkpoint:
         key=bytes.fromhex(found["key"]),
         successor=bytes.fromhex(successor) if successor else None,
         previous=None if previous == "none" else bytes.fromhex(previous),
+        archived=_stretch(found),
     )
 
 
@@ -131,6 +158,13 @@ def digest(note: str) -> bytes:
     return sha256(note.encode()).digest()
 
 
+def _stretch(found: re.Match[str]) -> Stretch | None:
+    if found["last"] is None:
+        return None
+    head, files = bytes.fromhex(found["root"]), bytes.fromhex(found["files"])
+    return Stretch(int(found["first"]), int(found["last"]), head, files)
+
+
 def _body(checkpoint: Checkpoint) -> str:
     lines = [
         _name(checkpoint.log_id),
@@ -142,6 +176,9 @@ def _body(checkpoint: Checkpoint) -> str:
     ]
     if checkpoint.successor is not None:
         lines.append(f"next {checkpoint.successor.hex()}")
+    moved = checkpoint.archived
+    if moved is not None:
+        lines.append(f"archived {moved.first} {moved.last} {moved.head.hex()} {moved.digest.hex()}")
     lines.append(f"previous {checkpoint.previous.hex() if checkpoint.previous else 'none'}")
     return "\n".join(lines) + "\n"
 

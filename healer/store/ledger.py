@@ -6,15 +6,16 @@ Everything here blocks, and belongs to one thread at a time (`healer.store.write
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from healer.domain.events import IssueFailed, IssueVerified
 from healer.errors import IssueConflictError, StoreError
 from healer.ports import Recorded
-from healer.store import chain, claim, schema, tail
+from healer.store import chain, checkpoint, claim, schema, tail
 from healer.store.codec import Codec, Encoded
+from healer.store.cold import Segment
 from healer.store.connection import check_file, connect, create_file, refusals
 from healer.store.notary import Notary, Sealing
 from healer.store.reader import select
@@ -78,6 +79,7 @@ class Ledger:
                 self.head = end.position
                 self.broken = end.broken
                 self._hash = end.hash
+                self._archived = schema.archived_streams(self._connection)
                 self._call_notary()
         except StoreError:
             self._connection.close()
@@ -159,6 +161,41 @@ class Ledger:
         execute("COMMIT")
         notary.stored(note)
 
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The connection that writes, for who archives."""
+        return self._connection
+
+    def archive(self, segment: Segment, path: Path, streams: Mapping[str, int]) -> None:
+        """Sign for the events in `segment`, whose file is to be found at `path`, and delete them;
+        all or nothing. `streams` that go on have reached these versions in it.
+
+        Raises:
+            StoreError: the log is not signed.
+            sqlite3.Error: it could not be made durable; this ledger must not be used again.
+        """
+        notary, execute = self._notary, self._connection.execute
+        if notary is None:
+            raise StoreError(f"cannot archive {self._file}: {self.broken or 'it is not signed'}")
+        first, last, head, digest, _ = segment
+        stretch = checkpoint.Stretch(first, last, head, digest)
+        note = notary.move(self.head, self._hash, self._now(), stretch)
+        execute("BEGIN IMMEDIATE")
+        schema.add_archive(self._connection)
+        execute("INSERT INTO checkpoint (size, note) VALUES (?, ?)", (self.head, note))
+        execute(
+            "INSERT INTO archive (last, first, head, digest, path) VALUES (?, ?, ?, ?, ?)",
+            (last, first, head, digest, str(path)),
+        )
+        self._connection.executemany(
+            "INSERT OR REPLACE INTO archived_stream VALUES (?, ?)", streams.items()
+        )
+        with schema.deleting(self._connection):
+            execute("DELETE FROM event WHERE position <= ?", (last,))
+        execute("COMMIT")
+        self._archived |= streams
+        notary.stored(note)
+
     def _now(self) -> str:
         # A label by the database's own clock; nothing is computed from it.
         (now,) = self._connection.execute("SELECT strftime('%Y-%m-%dT%H:%M:%fZ', 'now')").fetchone()
@@ -209,6 +246,7 @@ class Ledger:
                 (current,) = execute(
                     "SELECT coalesce(max(version), 0) FROM event WHERE stream = ?", (stream,)
                 ).fetchone()
+                current = current or self._archived.get(stream, 0)
             if version != current + 1:
                 raise IssueConflictError(
                     f"cannot append {stream}/{version}: the stream is at version {current}"

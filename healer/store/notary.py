@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from healer.store.checkpoint import Cadence, Checkpoint, digest, read, sign
+from healer.store.checkpoint import Cadence, Checkpoint, Stretch, digest, read, sign
 from healer.store.key import KeyFile, public
 from healer.store.witness import Witness
 
@@ -90,7 +90,11 @@ class Notary:
 
     def sign(self, size: int, head: bytes, now: str) -> str:
         """The text of the checkpoint for a log of `size` events whose last hash is `head`."""
-        return self._sign(size, head, now, None)
+        return self._sign(size, head, now)
+
+    def move(self, size: int, head: bytes, now: str, archived: Stretch) -> str:
+        """As `sign`; the checkpoint says that these events were moved into an archive."""
+        return self._sign(size, head, now, archived=archived)
 
     def hand_over(self, size: int, head: bytes, now: str) -> str:
         """As `sign`; the checkpoint is the last one of its key and names the next, which is durable
@@ -102,7 +106,14 @@ class Notary:
         self._prepared = self._key_file.prepare()
         return self._sign(size, head, now, public(self._prepared))
 
-    def _sign(self, size: int, head: bytes, now: str, successor: bytes | None) -> str:
+    def _sign(
+        self,
+        size: int,
+        head: bytes,
+        now: str,
+        successor: bytes | None = None,
+        archived: Stretch | None = None,
+    ) -> str:
         checkpoint = Checkpoint(
             log_id=self._log_id,
             size=size,
@@ -112,6 +123,7 @@ class Notary:
             key=self.key,
             successor=successor,
             previous=None if self._newest is None else digest(self._newest),
+            archived=archived,
         )
         return sign(checkpoint, self._key)
 

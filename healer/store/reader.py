@@ -15,6 +15,7 @@ from healer.errors import StoreError
 from healer.ports import Recorded
 from healer.store import claim
 from healer.store.codec import Codec
+from healer.store.cold import Cold, segments_of
 from healer.store.connection import connect, refusals
 
 __all__ = ["Reader", "select"]
@@ -58,6 +59,7 @@ class Reader:
         self._connections: list[sqlite3.Connection] = []
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="healer-log-reader")
         self._closed = False
+        self._archive = Cold(())
         # The first connection is opened now, so that the writer's is never the last one to close:
         # after a failed write it must not try to checkpoint on its way out.
         try:
@@ -68,9 +70,33 @@ class Reader:
 
     async def read(self, after: int, limit: int) -> list[Recorded]:
         """At most `limit` facts behind `after`, in log order."""
-        return await self._run(
-            lambda connection: select(connection, self._codec, after=after, limit=limit)
-        )
+
+        def read(connection: sqlite3.Connection) -> list[Recorded]:
+            facts = select(connection, self._codec, after=after, limit=limit)
+            if limit > 0 and (not facts or facts[0].position > max(after, 0) + 1):
+                # Positions have no gaps: what comes first stands in an archive.
+                cold = self._archived(connection, after, limit)
+                end = cold[-1].position + 1 if cold else 0
+                whole = facts and facts[0].position == end
+                facts = (cold + facts)[:limit] if whole else cold or facts
+            return facts
+
+        return await self._run(read)
+
+    def _archived(self, connection: sqlite3.Connection, after: int, limit: int) -> list[Recorded]:
+        decode = self._codec.decode
+        return [
+            Recorded(position, decode(stream, version, topic, body, place=f"event {position}"))
+            for position, stream, version, topic, _, body, _ in self._cold(connection).rows(
+                after, limit
+            )
+        ]
+
+    def _cold(self, connection: sqlite3.Connection) -> Cold:
+        segments = segments_of(connection, self._file)
+        if segments != self._archive.segments:
+            self._archive = Cold(segments)
+        return self._archive
 
     async def stream(self, stream_id: str) -> list[Fact]:
         """All facts of one stream, in order."""
@@ -80,7 +106,16 @@ class Reader:
                 "SELECT position, version, topic, body FROM event WHERE stream = ? "
                 "ORDER BY version",
                 (stream_id,),
-            )
+            ).fetchall()
+            if not rows or rows[0][1] > 1:
+                first = rows[0][1] if rows else None
+                rows = [
+                    (position, version, topic, body)
+                    for position, _, version, topic, _, body, _ in self._cold(connection).stream(
+                        stream_id
+                    )
+                    if first is None or version < first
+                ] + rows
             decode = self._codec.decode
             return [
                 decode(stream_id, version, topic, body, place=f"event {position}")
@@ -95,11 +130,12 @@ class Reader:
 
     async def head(self) -> int:
         """The position of the last fact; 0 in an empty log."""
-        return await self._run(
-            lambda connection: int(
-                connection.execute("SELECT coalesce(max(position), 0) FROM event").fetchone()[0]
-            )
-        )
+
+        def last(connection: sqlite3.Connection) -> int:
+            (position,) = connection.execute("SELECT max(position) FROM event").fetchone()
+            return self._cold(connection).last if position is None else int(position)
+
+        return await self._run(last)
 
     def now(self, query: Callable[[sqlite3.Connection], _T]) -> _T:
         """Run `query` in the pool and wait for it, blocking: for the opening only."""
@@ -133,3 +169,4 @@ class Reader:
         self._pool.shutdown(wait=True)
         while self._connections:
             self._connections.pop().close()
+        self._archive.close()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from healer.domain.events import IssueDetected, IssueFailed, IssueVerified
@@ -12,8 +13,12 @@ from healer.errors import StoreError
 __all__ = [
     "LIFE_TOPICS",
     "SCHEMA_VERSION",
+    "add_archive",
     "add_checkpoints",
+    "archived_end",
+    "archived_streams",
     "create",
+    "deleting",
     "has_checkpoints",
     "log_id",
     "stored_version",
@@ -26,8 +31,13 @@ LIFE_TOPICS: Final = ", ".join(
     f"'{event.TOPIC}'" for event in (IssueDetected, IssueVerified, IssueFailed)
 )
 
+_NEVER_DELETED: Final = """
+CREATE TRIGGER event_is_never_deleted BEFORE DELETE ON event
+BEGIN SELECT RAISE(ABORT, 'cannot delete an event: the log is immutable'); END;
+"""
+
 # The triggers guard against accidents, not against who can write the file. Archiving old events is
-# the one reason to go round them: drop both and create them again in the transaction that archives.
+# the one reason to go round them (`deleting`).
 # `created` is a label by the database's own clock; nothing is computed from it.
 _TABLES: Final = f"""
 CREATE TABLE meta (
@@ -49,9 +59,7 @@ CREATE INDEX event_life ON event (position, topic, stream) WHERE topic IN ({LIFE
 CREATE TABLE open_issue (component TEXT PRIMARY KEY, issue TEXT NOT NULL) STRICT;
 CREATE TRIGGER event_is_never_updated BEFORE UPDATE ON event
 BEGIN SELECT RAISE(ABORT, 'cannot update an event: the log is immutable'); END;
-CREATE TRIGGER event_is_never_deleted BEFORE DELETE ON event
-BEGIN SELECT RAISE(ABORT, 'cannot delete an event: the log is immutable'); END;
-"""
+{_NEVER_DELETED}"""
 
 # Apart from the others: a log that was written before there were checkpoints gets it later.
 _CHECKPOINTS: Final = """
@@ -64,6 +72,21 @@ CREATE TRIGGER checkpoint_is_never_updated BEFORE UPDATE ON checkpoint
 BEGIN SELECT RAISE(ABORT, 'cannot update a checkpoint: the log is immutable'); END;
 CREATE TRIGGER checkpoint_is_never_deleted BEFORE DELETE ON checkpoint
 BEGIN SELECT RAISE(ABORT, 'cannot delete a checkpoint: the log is immutable'); END;
+"""
+
+# Made with the first archive. `archive` repeats what the signed notes say of each, and where its
+# file is; `archived_stream` has the versions that streams which go on had reached.
+_ARCHIVE: Final = """
+CREATE TABLE IF NOT EXISTS archive (
+    last INTEGER PRIMARY KEY,
+    first INTEGER NOT NULL,
+    head BLOB NOT NULL,
+    digest BLOB NOT NULL,
+    path TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS archived_stream (
+    stream TEXT PRIMARY KEY, version INTEGER NOT NULL
+) STRICT;
 """
 
 
@@ -80,11 +103,7 @@ def create(connection: sqlite3.Connection, new_log_id: Callable[[], str]) -> Non
 
 def has_checkpoints(connection: sqlite3.Connection) -> bool:
     """Whether the file has a place for checkpoints."""
-    return bool(
-        connection.execute(
-            "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'checkpoint'"
-        ).fetchone()[0]
-    )
+    return _has(connection, "checkpoint")
 
 
 def add_checkpoints(connection: sqlite3.Connection) -> None:
@@ -92,6 +111,45 @@ def add_checkpoints(connection: sqlite3.Connection) -> None:
     if not has_checkpoints(connection):
         for statement in _statements(_CHECKPOINTS):
             connection.execute(statement)
+
+
+def add_archive(connection: sqlite3.Connection) -> None:
+    """Give the file a place for what is known of archives, in the caller's transaction; harmless
+    when it has."""
+    for statement in _statements(_ARCHIVE):
+        connection.execute(statement)
+
+
+@contextmanager
+def deleting(connection: sqlite3.Connection) -> Iterator[None]:
+    """Let events be deleted inside, in the caller's transaction."""
+    connection.execute("DROP TRIGGER event_is_never_deleted")
+    yield
+    for statement in _statements(_NEVER_DELETED):
+        connection.execute(statement)
+
+
+def archived_end(connection: sqlite3.Connection) -> tuple[int, bytes] | None:
+    """The position and the hash of the last archived event; None when there is none."""
+    if not _has(connection, "archive"):
+        return None
+    row = connection.execute("SELECT last, head FROM archive ORDER BY last DESC LIMIT 1").fetchone()
+    return None if row is None else (int(row[0]), bytes(row[1]))
+
+
+def archived_streams(connection: sqlite3.Connection) -> dict[str, int]:
+    """Streams that go on → the version that they had reached in the archive."""
+    if not _has(connection, "archived_stream"):
+        return {}
+    return dict(connection.execute("SELECT stream, version FROM archived_stream"))
+
+
+def _has(connection: sqlite3.Connection, table: str) -> bool:
+    return bool(
+        connection.execute(
+            "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?", (table,)
+        ).fetchone()[0]
+    )
 
 
 def _statements(script: str) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Final
 from healer.errors import StoreError
 from healer.store import checkpoint
 from healer.store.chain import Link, first_break, genesis
-from healer.store.schema import has_checkpoints, log_id
+from healer.store.schema import archived_end, has_checkpoints, log_id
 
 __all__ = ["TAIL", "Tail", "inspect"]
 
@@ -52,10 +52,11 @@ def inspect(connection: sqlite3.Connection) -> Tail:
 
 
 def _verify(connection: sqlite3.Connection) -> Tail:
-    (last,) = connection.execute("SELECT coalesce(max(position), 0) FROM event").fetchone()
+    base, start = _base(connection)
+    (last,) = connection.execute("SELECT coalesce(max(position), ?) FROM event", (base,)).fetchone()
     # AUTOINCREMENT remembers the highest position ever given.
     given = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'event'").fetchone()
-    after = max(last - TAIL - 1, 0)
+    after = max(last - TAIL - 1, base)
     links = list(
         starmap(
             Link,
@@ -66,15 +67,19 @@ def _verify(connection: sqlite3.Connection) -> Tail:
             ),
         )
     )
-    start = genesis(log_id(connection))
     end = links[-1].hash if links else start
-    if after:
+    if after > base:
         first, *links = links
         after, start = first.position, first.hash
     broken = first_break(links, after=after, previous=start)
     if broken is None and given is not None and given[0] != last:
         broken = f"event {last + 1} is missing"
     return Tail(last, end, broken or _contradiction(connection, last))
+
+
+def _base(connection: sqlite3.Connection) -> tuple[int, bytes]:
+    """Where the events in the file begin: what stands in front of the first of them."""
+    return archived_end(connection) or (0, genesis(log_id(connection)))
 
 
 def _contradiction(connection: sqlite3.Connection, last: int) -> str | None:
@@ -95,8 +100,8 @@ def _contradiction(connection: sqlite3.Connection, last: int) -> str | None:
     stored = connection.execute(
         "SELECT hash FROM event WHERE position = ?", (newest.size,)
     ).fetchone()
-    expected = stored[0] if stored else genesis(newest.log_id)
-    if newest.head != expected:
+    base, start = _base(connection)
+    if newest.head != (stored[0] if stored else start) or newest.size < base:
         return f"event {newest.size} is not the one that a checkpoint was signed of"
     return None
 

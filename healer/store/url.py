@@ -14,7 +14,7 @@ from healer.store.sqlite import SqliteLog
 if TYPE_CHECKING:
     from healer.store.postgres import PostgresLog
 
-__all__ = ["open_log"]
+__all__ = ["open_log", "sqlite_file"]
 
 _ALLOWED: Final = (
     "allowed: sqlite:///FILE, sqlite:////ABSOLUTE/FILE, "
@@ -61,6 +61,20 @@ def open_log(
     if read_only:
         return SqliteLog.open_readonly(Path(name))
     return SqliteLog.open(Path(name), new_log_id=new_log_id, witness=witness)
+
+
+def sqlite_file(url: str, purpose: str) -> Path:
+    """The file of a log in SQLite; `purpose` is a verb for the refusal.
+
+    Raises:
+        StoreError: `url` names another kind of log, or none.
+    """
+    name = url.removeprefix("sqlite:///")
+    if name == url or not name or name.endswith("/") or set(name) & set("?#\0"):
+        raise StoreError(
+            f"cannot {purpose} {_shown(url)!r}; allowed: sqlite:///FILE, sqlite:////ABSOLUTE/FILE"
+        )
+    return Path(name)
 
 
 def _open_postgres(url: str, new_log_id: Callable[[], str], *, read_only: bool) -> PostgresLog:

@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response, StreamingResponse
 from starlette.exceptions import HTTPException
 
-from healer.api import answer, view
+from healer.api import answer, catalogue, view
 from healer.api.actor import Actor
 from healer.api.body import LIMIT, Body
 from healer.api.control import add_controls
@@ -168,6 +168,35 @@ def _add_views(app: FastAPI, healer: Healer) -> None:
             for name in engine.names
         ]
         return Json({"paused": answer.pause(engine.controls.pause), "components": shown})
+
+    @app.get(f"{PREFIX}/components/{{name}}")
+    async def component(name: str) -> Response:
+        """One component, as it is now."""
+        status = engine.status(name)
+        await _current(views)
+        return Json(answer.component(views, status, engine.withheld(name)))
+
+    @app.get(f"{PREFIX}/playbooks")
+    async def playbooks() -> Response:
+        """What the healer can do, step by step."""
+        return Json(catalogue.playbooks(engine.checks))
+
+    @app.get(f"{PREFIX}/routes")
+    async def routes() -> Response:
+        """Which playbooks each issue type calls for, per component."""
+        return Json(catalogue.routes(healer.config.components))
+
+    @app.get(f"{PREFIX}/mttr")
+    async def mttr() -> Response:
+        """Seconds to resolve, by issue type and by playbook."""
+        await _current(views)
+        return Json(view.mttr(views))
+
+    @app.get(f"{PREFIX}/issues")
+    async def issues(wish: Annotated[HistoryWish, Query()]) -> Response:
+        """As `/history`."""
+        await _current(views)
+        return Json(view.history(views, wish.query(), known=engine.names))
 
 
 def _add_log(app: FastAPI, healer: Healer, stopping: asyncio.Event) -> None:

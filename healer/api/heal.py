@@ -14,6 +14,7 @@ from healer.errors import (
     HealInProgressError,
     HealWithheldError,
     IllegalCommandError,
+    UnknownNameError,
 )
 from projections.projection import Json
 
@@ -28,6 +29,7 @@ async def dry_run(engine: Engine, wish: HealWish) -> dict[str, Json]:
     Raises:
         UnknownNameError: there is no such component or playbook.
     """
+    _check_port(engine, wish)
     issue_type, steps = await engine.plan(
         wish.component_name, issue_type=wish.issue_type, playbooks=wish.playbooks, skip=wish.skip
     )
@@ -45,7 +47,7 @@ async def heal(engine: Engine, wish: HealWish, actor: str) -> tuple[str, dict[st
         IllegalCommandError: components are not watched.
     """
     name = wish.component_name
-    engine.status(name)
+    _check_port(engine, wish)
     request = HealRequest(
         actor=actor,
         issue_type=wish.issue_type,
@@ -101,6 +103,18 @@ async def _heal_one(engine: Engine, name: str, actor: str) -> dict[str, Json]:
             "issue_id": getattr(error, "issue_id", None),
             "reason": getattr(error, "reason", None) if withheld else str(error),
         }
+
+
+def _check_port(engine: Engine, wish: HealWish) -> None:
+    """Refuse a port that is not the component's.
+
+    Raises:
+        UnknownNameError: there is no such component, or it has no such port.
+    """
+    status = engine.status(wish.component_name)
+    ports = sorted({status.port, engine.fleet.specs[wish.component_name].port})
+    if wish.port is not None and wish.port not in ports:
+        raise UnknownNameError("port", str(wish.port), [str(port) for port in ports])
 
 
 def _check_watching(engine: Engine) -> None:

@@ -21,6 +21,7 @@ __all__ = [
     "event",
     "history",
     "issue",
+    "mttr",
     "playbook_stats",
     "recommendations",
 ]
@@ -70,6 +71,17 @@ def active(views: Views) -> dict[str, Json]:
 def playbook_stats(views: Views) -> dict[str, Json]:
     """What each playbook achieved."""
     return {"playbook_stats": views.view("playbook_stats")}
+
+
+def mttr(views: Views) -> dict[str, Json]:
+    """Mean (and median) seconds from the first evidence to the verified cure."""
+    times = views.view("stats")["time_to_resolution"]
+    return {
+        "unit": "s",
+        "overall": times["overall"],
+        "by_issue_type": times["by_issue_type"],
+        "by_playbook": times["by_playbook"],
+    }
 
 
 def recommendations(

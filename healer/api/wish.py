@@ -57,11 +57,13 @@ class Nothing(_Wish):
 
 
 class HealWish(_Wish):
-    """A heal. Without `issue_type` the evidence decides; `playbooks` forces these, in this order;
-    `skip` leaves these out. With `dry_run` nothing is done; without `wait` the answer comes when
-    the issue is open and not when it has ended."""
+    """A heal. `port`, where it is given, has to be one of the component's: who means another one
+    means another component. Without `issue_type` the evidence decides; `playbooks` forces these, in
+    this order; `skip` leaves these out. With `dry_run` nothing is done; without `wait` the answer
+    comes when the issue is open and not when it has ended."""
 
     component_name: Annotated[str, Field(min_length=1, max_length=63)]
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
     issue_type: IssueType | None = None
     severity: Severity | None = None
     dry_run: StrictBool = False

@@ -101,6 +101,7 @@ class Engine:
         launchers: LauncherFactory,
     ) -> None:
         self.log = log
+        self.checks = host.check_names()
         self._clock = clock
         self._stopping = asyncio.Event()
         self.fleet = FleetBook(specs, budget, clock=clock, ids=ids)

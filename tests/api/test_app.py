@@ -404,3 +404,52 @@ async def test_the_healer_that_stops_answers_before_it_goes(
     await healer.engine.stop()
     answer = await asyncio.wait_for(asked, 10)
     assert answer.json()["state"] in {"verified", "remediating"}
+
+
+# What there is
+
+
+async def test_a_component_playbooks_routes_and_times_are_shown(
+    client: httpx.AsyncClient, healer: Healer, until: Until
+) -> None:
+    await healthy(client, healer, until)
+    await post(client, "heal", CRASHED)
+    shown = (await client.get(f"{PREFIX}/components/chat_api")).json()
+    assert (shown["name"], shown["health"], shown["mode"]) == ("chat_api", "healthy", "act")
+    missing = await client.get(f"{PREFIX}/components/nobody")
+    assert (missing.status_code, missing.json()["title"]) == (404, "Unknown component")
+
+    playbooks = (await client.get(f"{PREFIX}/playbooks")).json()["playbooks"]
+    assert [each["name"] for each in playbooks] == [
+        "diagnose_network", "restart_component", "clear_port", "rebind_port",
+    ]  # fmt: skip
+    assert {"action": "terminate", "undo": False} in playbooks[1]["steps"]
+    routes = (await client.get(f"{PREFIX}/routes")).json()["routes"]
+    conflict = next(
+        each
+        for each in routes
+        if (each["component"], each["issue_type"]) == ("chat_api", "port_conflict")
+    )
+    assert conflict["playbooks"] == ["clear_port"]
+    assert conflict["skipped"][0]["playbook"] == "rebind_port"
+
+    times = (await client.get(f"{PREFIX}/mttr")).json()
+    assert times["by_issue_type"]["process_crashed"]["n"] == 1
+    assert times["by_playbook"]["restart_component"]["mean"] > 0
+    issues = (await client.get(f"{PREFIX}/issues?component_name=chat_api&limit=1")).json()
+    assert issues["records"][0]["issue_type"] == "process_crashed"
+
+
+async def test_a_port_that_is_not_the_components_is_refused(
+    client: httpx.AsyncClient, healer: Healer, until: Until
+) -> None:
+    await healthy(client, healer, until)
+    head = await healer.log.head()
+    port = healer.config.components["chat_api"].port
+    for dry in (False, True):
+        answer = await post(client, "heal", {**CRASHED, "port": 22, "dry_run": dry})
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0]["allowed"] == [str(port)]
+    assert await healer.log.head() == head
+    answer = await post(client, "heal", {**CRASHED, "port": port})
+    assert answer.json()["success"] is True

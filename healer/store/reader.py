@@ -15,7 +15,7 @@ from healer.errors import StoreError
 from healer.ports import Recorded
 from healer.store import claim
 from healer.store.codec import Codec
-from healer.store.cold import Cold, segments_of
+from healer.store.cold import Cold, Row, segments_of
 from healer.store.connection import connect, refusals
 
 __all__ = ["Reader", "select"]
@@ -80,6 +80,21 @@ class Reader:
                 whole = facts and facts[0].position == end
                 facts = (cold + facts)[:limit] if whole else cold or facts
             return facts
+
+        return await self._run(read)
+
+    async def rows(self, after: int, limit: int) -> list[Row]:
+        """At most `limit` events behind `after` as they are stored, in log order."""
+
+        def read(connection: sqlite3.Connection) -> list[Row]:
+            found: list[Row] = connection.execute(
+                "SELECT position, stream, version, topic, time, body, hash FROM event "
+                "WHERE position > ? ORDER BY position LIMIT ?",
+                (after, limit),
+            ).fetchall()
+            if limit > 0 and (not found or found[0][0] > max(after, 0) + 1):
+                found = self._cold(connection).rows(after, limit) or found
+            return found
 
         return await self._run(read)
 

@@ -16,6 +16,7 @@ from healer.ports import Recorded
 from healer.store import tail
 from healer.store.checkpoint import Cadence
 from healer.store.codec import Codec
+from healer.store.cold import Row
 from healer.store.connection import check_directory, check_file
 from healer.store.feed import Feed, Listener
 from healer.store.ledger import Ledger, require_schema
@@ -171,6 +172,11 @@ class SqliteLog:
     async def read(self, *, after: int = 0, limit: int = _BATCH) -> list[Recorded]:
         """See `healer.ports.EventLog.read`."""
         return await self._reader.read(after, limit)
+
+    async def rows(self, *, after: int = 0, limit: int = _BATCH) -> list[Row]:
+        """As `read`, and as stored: for who needs no objects, at many times the speed. May end
+        early, where an archive ends."""
+        return await self._reader.rows(after, limit)
 
     async def stream(self, stream_id: str) -> list[Fact]:
         """See `healer.ports.EventLog.stream`."""

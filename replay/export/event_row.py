@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol, runtime_checkable
+
+import msgspec
 
 from healer.domain.events import (
+    EVENT_TYPES,
     ComponentEvent,
     FleetEvent,
     IssueDetected,
@@ -13,11 +16,13 @@ from healer.domain.events import (
     IssueFailed,
     IssueVerified,
 )
+from healer.errors import StoreError
 from healer.ports import EventLog, Recorded
 from healer.store.codec import Codec
+from healer.store.cold import Row
 from projections.column import Column, Kind, Role
 
-__all__ = ["EVENT_COLUMNS", "EventRows"]
+__all__ = ["EVENT_COLUMNS", "EventRows", "StoredEvents"]
 
 _K, _FACT = Kind, Role.FACT
 
@@ -37,6 +42,33 @@ EVENT_COLUMNS: Final = (
 )
 
 
+@runtime_checkable
+class StoredEvents(Protocol):
+    """A log that gives its events as they are stored."""
+
+    async def rows(self, *, after: int = 0, limit: int = 500) -> list[Row]:
+        """At most `limit` rows behind `after`, in log order; none where the log ends."""
+        ...
+
+
+class _Head(msgspec.Struct, gc=False):
+    """What the columns need of a body."""
+
+    actor: str
+    node: str
+    correlation_id: str
+    causation_id: str | None = None
+    component: Any = None
+
+
+_ISSUE: Final = {kind.TOPIC for kind in EVENT_TYPES.values() if issubclass(kind, IssueEvent)}
+_COMPONENT: Final = {
+    kind.TOPIC for kind in EVENT_TYPES.values() if issubclass(kind, ComponentEvent)
+}
+_DETECTED: Final = IssueDetected.TOPIC
+_ENDS: Final = (IssueVerified.TOPIC, IssueFailed.TOPIC)
+
+
 class EventRows:
     """Makes rows of events. Remembers whose each open issue is, and nothing else."""
 
@@ -44,6 +76,7 @@ class EventRows:
         self._log = log
         self._codec = Codec()
         self._owners: dict[str, str | None] = {}
+        self._head = msgspec.json.Decoder(_Head).decode
 
     async def prepare(self, facts: Sequence[Recorded]) -> None:
         """Look up whose the issues are that were detected before the first of `facts`.
@@ -57,12 +90,56 @@ class EventRows:
         for fact in facts:
             event = fact.event
             issue = event.originator_id
-            if isinstance(event, IssueEvent) and issue not in self._owners:
-                if issue in detected:
-                    continue
-                stream = await self._log.stream(issue)
-                first = stream[0] if stream else None
-                self._owners[issue] = first.component if isinstance(first, IssueDetected) else None
+            if isinstance(event, IssueEvent) and issue not in detected:
+                await self._look_up(issue)
+
+    async def prepare_stored(self, rows: Sequence[Row]) -> None:
+        """As `prepare`."""
+        known = {row[1] for row in rows if row[3] == _DETECTED} | self._owners.keys()
+        for stream in {row[1] for row in rows if row[3] in _ISSUE} - known:
+            await self._look_up(stream)
+
+    async def _look_up(self, issue: str) -> None:
+        if issue not in self._owners:
+            stream = await self._log.stream(issue)
+            first = stream[0] if stream else None
+            self._owners[issue] = first.component if isinstance(first, IssueDetected) else None
+
+    def stored(self, rows: Sequence[Row]) -> list[tuple[Any, ...]]:
+        """The rows of events as they are stored; call it in log order. Only those of old versions
+        are decoded wholly.
+
+        Raises:
+            StoreError: an event cannot be read.
+        """
+        made = []
+        owners, head_of = self._owners, self._head
+        for position, stream, version, topic, time, body, _ in rows:
+            if topic in _ISSUE:
+                issue: str | None = stream
+            elif topic in _COMPONENT:
+                issue = None
+            else:
+                place = f"event {position}"
+                event = self._codec.decode(stream, version, topic, body, place=place)
+                made.append(self.row(Recorded(position, event)))
+                continue
+            try:
+                head = head_of(body)
+                payload = body.decode()
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise StoreError(f"cannot read event {position}: topic {topic}: {error}") from error
+            if issue is None:
+                component = head.component
+            else:
+                if topic == _DETECTED:
+                    owners[stream] = head.component
+                component = owners.pop(stream, None) if topic in _ENDS else owners.get(stream)
+            made.append(
+                (position, stream, version, topic, time, component, issue, head.actor, head.node,
+                 head.correlation_id, head.causation_id, payload)
+            )  # fmt: skip
+        return made
 
     def row(self, recorded: Recorded) -> tuple[Any, ...]:
         """The row of one event; call it in log order.

@@ -11,13 +11,14 @@ from typing import Final, TypeVar, TypeVarTuple, Unpack
 
 from healer.errors import UnknownNameError
 from healer.ports import EventLog
+from healer.store.cold import Row
 from projections.training_state import RECURRENCE_WINDOW
 from replay.export import parquet
 from replay.export.bandit import CONTEXT, FIRST_ACTIONS
 from replay.export.commit import commit, locked, recover
 from replay.export.continuation import begin_of, check, identify
 from replay.export.error import ExportError
-from replay.export.event_row import EventRows
+from replay.export.event_row import EventRows, StoredEvents
 from replay.export.format import FORMATS
 from replay.export.manifest import Manifest, TableEntry
 from replay.export.staging import Staging
@@ -197,15 +198,10 @@ class _Run:
             return
         try:
             while read < end:
-                facts = await self._log.read(after=read, limit=min(self._batch, _READ, end - read))
-                facts = [fact for fact in facts if fact.position <= end]
-                if not facts:
+                reached = await (self._take(read, end) if folded else self._take_stored(read, end))
+                if reached is None:
                     break
-                if self._events is not None:
-                    begin = self._begin["events"]
-                    await self._events.prepare([fact for fact in facts if fact.position > begin])
-                await _blocking(self._work.take, facts, self._events, self._staging)
-                read = facts[-1].position
+                read = reached
                 if read - committed >= self._commit_every and read < end:
                     await _blocking(self._commit, read)
                     committed = read
@@ -214,6 +210,32 @@ class _Run:
         except BaseException:
             await _blocking(self._staging.abort)
             raise
+
+    async def _take(self, read: int, end: int) -> int | None:
+        """Facts behind `read`, to all tables; the position of the last, None at the log's end."""
+        facts = await self._log.read(after=read, limit=min(self._batch, _READ, end - read))
+        facts = [fact for fact in facts if fact.position <= end]
+        if not facts:
+            return None
+        if self._events is not None:
+            begin = self._begin["events"]
+            await self._events.prepare([fact for fact in facts if fact.position > begin])
+        await _blocking(self._work.take, facts, self._events, self._staging)
+        return facts[-1].position
+
+    async def _take_stored(self, read: int, end: int) -> int | None:
+        """As `_take`, where nothing is folded: then events need not become objects."""
+        if self._events is None or not isinstance(self._log, StoredEvents):
+            return await self._take(read, end)
+        rows = await self._log.rows(after=read, limit=min(self._batch, end - read))
+        if not rows:
+            return None
+        await self._events.prepare_stored(rows)
+        await _blocking(self._stage_stored, self._events, rows)
+        return rows[-1][0]
+
+    def _stage_stored(self, events: EventRows, rows: Sequence[Row]) -> None:
+        self._staging.extend(TABLES["events"], events.stored(rows))
 
     def _commit(self, position: int) -> None:
         """All that was taken up to `position` counts from now on."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -94,6 +94,13 @@ class Staging:
         """Take one row; it is written with others."""
         waiting = self._waiting.setdefault(table.name, (table, []))[1]
         waiting.append(row)
+        if len(waiting) >= self._batch:
+            self._flush(table)
+
+    def extend(self, table: Table, rows: Sequence[Row]) -> None:
+        """Take many rows."""
+        waiting = self._waiting.setdefault(table.name, (table, []))[1]
+        waiting.extend(rows)
         if len(waiting) >= self._batch:
             self._flush(table)
 

@@ -6,9 +6,11 @@ import asyncio
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -522,3 +524,50 @@ async def test_a_log_on_disk_is_exported_while_it_is_open(tmp_path, exported):
         await export(log, tmp_path / "out", log_id="1" * 32)
     for table in TABLES:
         assert rows_of(tmp_path / "out", table) == rows_of(exported, table)
+
+
+# --- events alone, as they are stored ------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("stored") / "log.db"
+
+    async def write() -> None:
+        async with SqliteLog.open(path, new_log_id=lambda: "log-1") as log:
+            await log.append([each.event for each in FACTS])
+
+    asyncio.run(write())
+    return path
+
+
+@pytest.mark.parametrize("since", [None, 1, 333, len(FACTS) // 2, len(FACTS)])
+async def test_events_as_stored_are_the_rows_of_decoded_ones(tmp_path, stored, since):
+    options = {"tables": ("events",), "since": since, "batch": 70}
+    async with SqliteLog.open_readonly(stored) as log:
+        await export(log, tmp_path / "stored", **options)
+    await export(MemoryLog(FACTS), tmp_path / "decoded", **options)
+    assert rows_of(tmp_path / "stored", "events") == rows_of(tmp_path / "decoded", "events")
+    assert files(tmp_path / "stored") == files(tmp_path / "decoded")
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ("body = CAST('{' AS BLOB)", "cannot read event 9: topic"),
+        (
+            "topic = 'issue.detected.v9'",
+            "cannot read event 9: topic issue.detected.v9 is not known",
+        ),
+    ],
+)
+async def test_an_event_that_cannot_be_read_ends_the_export_by_name(tmp_path, stored, change, why):
+    shutil.copy(stored, tmp_path / "log.db")
+    with closing(sqlite3.connect(tmp_path / "log.db")) as connection:
+        connection.execute("DROP TRIGGER event_is_never_updated")
+        connection.execute(f"UPDATE event SET {change} WHERE position = 9")  # noqa: S608
+        connection.commit()
+    async with SqliteLog.open_readonly(tmp_path / "log.db") as log:
+        with pytest.raises(StoreError, match=why):
+            await export(log, tmp_path / "out", tables=("events",))
+    assert files(tmp_path / "out") == []

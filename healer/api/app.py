@@ -17,9 +17,11 @@ from healer.api import answer, catalogue, view
 from healer.api.actor import Actor
 from healer.api.body import LIMIT, Body
 from healer.api.control import add_controls
+from healer.api.dashboard import add_dashboard
 from healer.api.guard import Guard, allowed_hosts
 from healer.api.heal import dry_run, heal, heal_failing
 from healer.api.json import Json
+from healer.api.past import add_past
 from healer.api.problem import MEDIA_TYPE, Problem, problem_of
 from healer.api.readiness import obstacles
 from healer.api.stream import sse
@@ -66,6 +68,8 @@ def create_app(
     add_controls(app, PREFIX, healer.engine)
     _add_views(app, healer)
     _add_log(app, healer, stopping)
+    add_past(app, PREFIX, healer)
+    add_dashboard(app)
     _add_health(app, healer)
     app.add_middleware(Body, limit=body_limit)
     hosts = allowed_hosts(*(listen or healer.config.endpoint))

@@ -22,6 +22,17 @@ _HEADERS: Final = (
     (b"cache-control", b"no-store"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
+_PAGE_HEADERS: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-cache"),
+    (b"referrer-policy", b"no-referrer"),
+    (
+        b"content-security-policy",
+        b"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+        b"img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    ),
+)
+"""Those of the dashboard: its own files, this host, and nothing else."""
 _HTTP_PORT: Final = 80
 
 
@@ -50,9 +61,9 @@ class Guard:
         else:
             problem = self._refusal(scope)
             if problem is None:
-                await self._app(scope, receive, _hardened(send))
+                await self._app(scope, receive, _hardened(send, str(scope["path"])))
             else:
-                await refuse(problem, _hardened(send))
+                await refuse(problem, _hardened(send, str(scope["path"])))
 
     def _refusal(self, scope: Scope) -> Problem | None:
         path = str(scope["path"])
@@ -119,10 +130,12 @@ class _Headers:
         return [value for key, value in self._pairs if key.lower() == name]
 
 
-def _hardened(send: Send) -> Send:
+def _hardened(send: Send, path: str) -> Send:
+    added = _PAGE_HEADERS if path == "/" or path.startswith("/static/") else _HEADERS
+
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message.get("headers", ()), *_HEADERS]}
+            message = {**message, "headers": [*message.get("headers", ()), *added]}
         await send(message)
 
     return sending

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from healer.errors import StoreError
 from healer.ports import EventLog, Recorded
 from projections.active import ACTIVE
 from projections.components import COMPONENTS
@@ -204,7 +205,10 @@ class Past:
         index = begin
         while index < end:
             after = self._positions[index] - 1
-            for recorded in await self._log.read(after=after, limit=min(BATCH, end - index)):
+            facts = await self._log.read(after=after, limit=min(BATCH, end - index))
+            if not facts:
+                raise StoreError(f"cannot read the log behind {after} again: it is shorter now")
+            for recorded in facts:
                 if only is None or index in only:
                     _apply(states, recorded)
                 index += 1

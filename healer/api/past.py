@@ -149,6 +149,15 @@ def add_past(app: FastAPI, prefix: str, healer: Healer) -> None:
     """Add the route."""
     desk = _Desk(healer)
 
+    @app.get(f"{prefix}/span")
+    async def span() -> Response:
+        """How far one can go back: the times of the first and the last fact, and its position."""
+        head = await healer.log.head()
+        first = await healer.log.read(limit=1)
+        last = await healer.log.read(after=head - 1, limit=1) if first else []
+        times = [instant(each[0].event.timestamp) if each else None for each in (first, last)]
+        return Json({"first": times[0], "last": times[1], "head": head})
+
     @app.get(f"{prefix}/at")
     async def at(request: Request, wish: Annotated[PastWish, Query()]) -> Response:
         """The world as it was: components, open issues, figures, and a page of the history."""

@@ -108,6 +108,9 @@ def test_the_wheel_holds_the_three_packages_and_nothing_else(tmp_path: Path) -> 
     assert f"{information}/licenses/LICENSE" in names
     code = {str(each.relative_to(ROOT)) for each in ROOT.glob("healer/**/*.py")}
     assert code <= set(names)
+    static = ROOT / "healer" / "api" / "static"
+    page = {str(each.relative_to(ROOT)) for each in static.rglob("*") if each.is_file()}
+    assert page <= set(names), "the dashboard is not in the wheel"
 
 
 def test_the_command_leads_to_a_function() -> None:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain as joined
 from pathlib import Path
 from typing import Final
 
-from healer.domain.events import IssueFailed, IssueVerified
+from healer.domain.events import IssueDetected, IssueFailed, IssueVerified
 from healer.errors import IssueConflictError, StoreError
 from healer.ports import Recorded
 from healer.store import chain, checkpoint, claim, schema, tail
@@ -23,6 +24,15 @@ from healer.store.reader import select
 __all__ = ["Ledger", "require_schema"]
 
 _ENDS: Final = (IssueVerified, IssueFailed)
+# Streams whose version is remembered.
+_KNOWN: Final = 10_000
+_ROWS_AT_ONCE: Final = (64, 16, 4, 1)
+_INSERTS: Final = {
+    size: "INSERT INTO event VALUES " + ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * size)  # noqa: S608
+    for size in _ROWS_AT_ONCE
+}
+
+_Row = tuple[int, str, int, str, int, bytes, bytes]
 
 
 def require_schema(connection: sqlite3.Connection, file: Path) -> bool:
@@ -67,6 +77,7 @@ class Ledger:
         self._codec = codec
         self._sealing = sealing
         self._notary: Notary | None = None
+        self._versions: dict[str, int] = {}
         if new_log_id is not None:
             create_file(file)
         check_file(file, writing=True)
@@ -194,6 +205,7 @@ class Ledger:
             execute("DELETE FROM event WHERE position <= ?", (last,))
         execute("COMMIT")
         self._archived |= streams
+        self._versions.clear()
         notary.stored(note)
 
     def _now(self) -> str:
@@ -216,50 +228,94 @@ class Ledger:
             )
         execute = self._connection.execute
         outcomes: list[int | IssueConflictError] = []
+        rows: list[_Row] = []
+        reached: dict[str, int] = {}
         head, previous = self.head, self._hash
         ended = False
         execute("BEGIN IMMEDIATE")
         for entry in group:
-            execute("SAVEPOINT entry")
             try:
-                reached = self._insert(entry, head, previous)
+                versions = self._follow(entry, reached)
+                self._settle(entry)
             except IssueConflictError as error:
-                execute("ROLLBACK TO entry")
                 outcomes.append(error)
-            else:
-                head, previous = reached
-                ended = ended or any(isinstance(encoded.event, _ENDS) for encoded in entry)
-                outcomes.append(head)
-            execute("RELEASE entry")
+                continue
+            reached.update(versions)
+            for event, stream, version, topic, time, body in entry:
+                head += 1
+                previous = chain.link(previous, head, stream, version, topic=topic, body=body)
+                rows.append((head, stream, version, topic, time, body, previous))
+                ended = ended or isinstance(event, _ENDS)
+            outcomes.append(head)
+        self._insert(rows)
         execute("COMMIT")
         if self._notary is not None and head > self.head:
             self._notary.noted(ended=ended)
         self.head, self._hash = head, previous
+        if len(self._versions) > _KNOWN:
+            self._versions.clear()
+        self._versions.update(reached)
         return outcomes
 
-    def _insert(self, entry: Sequence[Encoded], head: int, previous: bytes) -> tuple[int, bytes]:
-        execute = self._connection.execute
+    def _follow(self, entry: Sequence[Encoded], reached: Mapping[str, int]) -> dict[str, int]:
+        """The versions that the streams of `entry` have behind it; `reached` are those behind the
+        entries of the same commit that were taken.
+
+        Raises:
+            IssueConflictError: an event of it is not the next one of its stream.
+        """
         versions: dict[str, int] = {}
-        for event, stream, version, topic, time, body in entry:
-            current = versions.get(stream)
-            if current is None:
-                (current,) = execute(
-                    "SELECT coalesce(max(version), 0) FROM event WHERE stream = ?", (stream,)
-                ).fetchone()
-                current = current or self._archived.get(stream, 0)
+        for _, stream, version, _, _, _ in entry:
+            current = versions.get(stream) or reached.get(stream) or self._version(stream)
             if version != current + 1:
                 raise IssueConflictError(
                     f"cannot append {stream}/{version}: the stream is at version {current}"
                 )
             versions[stream] = version
-            head += 1
-            previous = chain.link(previous, head, stream, version, topic=topic, body=body)
-            execute(
-                "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (head, stream, version, topic, time, body, previous),
-            )
-            claim.settle(self._connection, event)
-        return head, previous
+        return versions
+
+    def _version(self, stream: str) -> int:
+        # Nobody else writes: what was once read or written is still so.
+        known = self._versions.get(stream)
+        if known is None:
+            (known,) = self._connection.execute(
+                "SELECT coalesce(max(version), 0) FROM event WHERE stream = ?", (stream,)
+            ).fetchone()
+            known = self._versions[stream] = known or self._archived.get(stream, 0)
+        return known
+
+    def _settle(self, entry: Sequence[Encoded]) -> None:
+        """What `entry` means for the open issues, wholly or not at all.
+
+        Raises:
+            IssueConflictError: a component that it opens an issue of has an open one.
+        """
+        execute = self._connection.execute
+        if not any(isinstance(encoded.event, IssueDetected) for encoded in entry):
+            # Only who claims can be refused: there is nothing to take back.
+            for encoded in entry:
+                claim.settle(self._connection, encoded.event)
+            return
+        execute("SAVEPOINT entry")
+        try:
+            for encoded in entry:
+                claim.settle(self._connection, encoded.event)
+        except IssueConflictError:
+            execute("ROLLBACK TO entry")
+            raise
+        finally:
+            execute("RELEASE entry")
+
+    def _insert(self, rows: Sequence[_Row]) -> None:
+        # Many rows a statement: SQLite is entered and left once for all of them, and each time the
+        # event loop's thread may take the interpreter for milliseconds.
+        done = 0
+        for size in _ROWS_AT_ONCE:
+            while len(rows) - done >= size:
+                self._connection.execute(
+                    _INSERTS[size], tuple(joined.from_iterable(rows[done : done + size]))
+                )
+                done += size
 
     def since(self, position: int) -> list[Recorded]:
         """The facts behind `position`.

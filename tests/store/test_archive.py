@@ -244,7 +244,7 @@ async def test_an_export_reads_through_the_archive(original, log, tmp_path):
 
 def test_killed_anywhere_it_is_done_or_nothing_has_happened(log, tmp_path):
     ran = subprocess.run(
-        [sys.executable, "-m", "tests.store.killed_archiver", str(log), str(tmp_path), "0.01"],
+        [sys.executable, "-m", "tests.store.killed_archiver", str(log), str(tmp_path), "12"],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -252,8 +252,8 @@ def test_killed_anywhere_it_is_done_or_nothing_has_happened(log, tmp_path):
         timeout=50,
         check=True,
     )
-    copies = [Path(line) / "log.db" for line in ran.stdout.splitlines()]
-    assert len(copies) > 1
+    copies = [Path(line.split()[0]) / "log.db" for line in ran.stdout.splitlines()]
+    assert len(copies) == 12
     whole = 0
     for copy in copies:
         stayed = rows_in(copy)
@@ -284,6 +284,64 @@ def test_a_directory_that_cannot_be_written_changes_nothing(log, tmp_path):
         archive(log, LATER, directory=tmp_path / "taken")
     assert rows_in(log) == len(FACTS)
     check(log)
+
+
+_LIMITED = """
+import resource, sys
+from datetime import UTC, datetime
+from pathlib import Path
+from healer.errors import StoreError
+from healer.store.archive import archive
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), -1))
+try:
+    print(archive(Path(sys.argv[1]), datetime(2030, 1, 1, tzinfo=UTC)).unreturned)
+except StoreError as error:
+    print(error)
+    sys.exit(7)
+"""
+
+
+@pytest.mark.parametrize("limit", [1_000, 30_000, 60_000, 200_000, 500_000, 900_000])
+def test_on_a_full_disk_it_is_done_or_nothing_has_happened(log, limit):
+    """A limit on the size of files stands for the full disk: any user can set it."""
+    ran = subprocess.run(
+        [sys.executable, "-c", _LIMITED, str(log), str(limit)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert ran.returncode in {0, 7}, ran.stderr
+    stayed = rows_in(log)
+    if ran.returncode == 7:
+        assert ran.stdout.startswith(("cannot archive", "cannot open"))
+        assert stayed == len(FACTS)
+    assert check(log).events == len(FACTS)
+    assert archive(log, LATER).events in {0, stayed - rows_in(log)}
+    assert check(log).events == len(FACTS)
+    assert rows_in(log) < len(FACTS) / 2
+
+
+def test_without_pyarrow_an_archive_names_the_extra(archived):
+    log, _ = archived
+    ran = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys; sys.modules['pyarrow'] = None\n"
+            "sys.argv = ['healer', 'stats', '--store', sys.argv[1]]\n"
+            "from healer.cli import main; main()",
+            f"sqlite:///{log}",
+        ],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert ran.returncode == 2
+    assert "pip install 'network-healer[export]'" in ran.stderr
 
 
 def test_a_log_with_a_damaged_event_is_not_archived(log):

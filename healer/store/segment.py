@@ -1,0 +1,174 @@
+"""Writing the files of an archive, and removing what a run that died has left of them."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from healer.errors import StoreError
+from healer.store.chain import Link, first_break, genesis
+from healer.store.cold import COLUMNS, GROUP, Cold, Row, Segment, digest_of, parquet
+from healer.store.cut import Cut
+from healer.store.schema import log_id
+
+__all__ = ["Progress", "tidy", "write"]
+
+Progress = Callable[[int, int], None]
+
+_LEVEL: Final = 6
+_ALL: Final = "SELECT position, stream, version, topic, time, body, hash FROM event "
+
+
+def tidy(connection: sqlite3.Connection, place: Path, known: Sequence[Segment]) -> None:
+    """Remove what a run that died has left. A finished file that no signature names goes only when
+    the log still has its last event: a log that came back from a backup may have lost it."""
+    for path in place.glob(".new-*.parquet"):
+        path.unlink()
+    named = {segment.path for segment in known}
+    for path in place.glob("events-*.parquet"):
+        last = path.stem.rpartition("-")[2]
+        if path in named or not last.isdigit():
+            continue
+        row = connection.execute("SELECT hash FROM event WHERE position = ?", (int(last),))
+        left = Segment(0, int(last), b"", b"", path)
+        if row.fetchone() == (_last_hash(left),):
+            path.unlink()
+            left.streams.unlink(missing_ok=True)
+
+
+def _last_hash(segment: Segment) -> bytes | None:
+    cold = Cold([segment])
+    last: bytes | None = None
+    try:
+        for batch in cold.batches(segment):
+            last = batch[-1][-1]
+    except (StoreError, LookupError):
+        return None
+    finally:
+        cold.close()
+    return last
+
+
+def write(
+    connection: sqlite3.Connection,
+    place: Path,
+    cut: Cut,
+    known: Sequence[Segment],
+    on_progress: Progress,
+) -> Segment:
+    """Write the two files of an archive into `place`: whole, durable, and proved to hold what the
+    log holds.
+
+    Raises:
+        StoreError: the log is damaged, or there is a file of that name.
+        OSError: a file was refused.
+        sqlite3.Error: the log cannot be read.
+    """
+    name = f"events-{cut.first:012}-{cut.last:012}.parquet"
+    (head,) = connection.execute(
+        "SELECT hash FROM event WHERE position = ?", (cut.last,)
+    ).fetchone()
+    fresh = Segment(cut.first, cut.last, head, b"", place / f".new-{name}")
+    total = cut.last - cut.first + 1
+    try:
+        rows = connection.execute(f"{_ALL} WHERE position <= ? ORDER BY position", (cut.last,))
+        _fill(fresh.path, _batches(rows), lambda done: on_progress(done, total))
+        _fill(fresh.streams, _going_on(connection, cut), lambda _done: None)
+        cold = Cold([fresh])
+        try:
+            previous = known[-1].head if known else genesis(log_id(connection))
+            links = (
+                Link(position, stream, version, topic, body, stored)
+                for batch in cold.batches(fresh)
+                for position, stream, version, topic, _, body, stored in batch
+            )
+            broken = first_break(links, after=cut.first - 1, previous=previous)
+        finally:
+            cold.close()
+        _require(broken is None, cut, broken)
+        segment = Segment(cut.first, cut.last, head, digest_of(fresh), place / name)
+        known_name = segment.path.exists() or segment.streams.exists()
+        _require(not known_name, cut, f"{segment.path} is there and is not of this log")
+        fresh.path.replace(segment.path)
+        fresh.streams.replace(segment.streams)
+        _sync(place)
+        _sync(place.parent)
+    except BaseException:
+        for path in (fresh.path, fresh.streams):
+            path.unlink(missing_ok=True)
+        raise
+    return segment
+
+
+def _require(fine: bool, cut: Cut, why: str | None) -> None:
+    if not fine:
+        raise StoreError(f"cannot archive up to event {cut.last}: {why}; nothing was moved")
+
+
+def _batches(rows: sqlite3.Cursor) -> Iterator[list[Row]]:
+    while batch := rows.fetchmany(GROUP):
+        yield batch
+
+
+def _going_on(connection: sqlite3.Connection, cut: Cut) -> Iterator[list[Row]]:
+    waiting: list[Row] = []
+    for stream in sorted(cut.streams):
+        waiting += connection.execute(
+            f"{_ALL} WHERE stream = ? AND version <= ? ORDER BY version",
+            (stream, cut.streams[stream]),
+        )
+        if len(waiting) >= GROUP:
+            yield waiting
+            waiting = []
+    yield waiting
+
+
+def _fill(path: Path, batches: Iterator[list[Row]], on_progress: Callable[[int], None]) -> None:
+    arrow, writing = parquet()
+    types = {
+        "position": arrow.int64(),
+        "stream": arrow.string(),
+        "version": arrow.int64(),
+        "topic": arrow.string(),
+        "time": arrow.int64(),
+        "body": arrow.binary(),
+        "hash": arrow.binary(32),
+    }
+    schema = arrow.schema([arrow.field(name, types[name], nullable=False) for name in COLUMNS])
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    done = 0
+    with os.fdopen(descriptor, "wb", buffering=0) as file:
+        writer: Any = writing.ParquetWriter(
+            file,
+            schema,
+            compression="zstd",
+            compression_level=_LEVEL,
+            use_dictionary=["stream", "topic"],
+        )
+        try:
+            for batch in batches:
+                columns = list(zip(*batch, strict=True)) or [()] * len(COLUMNS)
+                arrays = [
+                    arrow.array(column, type=types[name])
+                    for name, column in zip(COLUMNS, columns, strict=True)
+                ]
+                table = arrow.Table.from_arrays(arrays, schema=schema)
+                writer.write_table(table, row_group_size=max(len(batch), 1))
+                done += len(batch)
+                on_progress(done)
+            writer.close()
+        except BaseException:
+            writer.is_open = False
+            raise
+        os.fsync(file.fileno())
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

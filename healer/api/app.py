@@ -14,11 +14,12 @@ from fastapi.responses import Response, StreamingResponse
 from starlette.exceptions import HTTPException
 
 from healer.api import answer, catalogue, view
+from healer.api.access import Access
 from healer.api.actor import Actor
 from healer.api.body import LIMIT, Body
 from healer.api.control import add_controls
 from healer.api.dashboard import add_dashboard
-from healer.api.guard import Guard, allowed_hosts
+from healer.api.guard import ALLOWED_KEY, Guard, allowed_hosts
 from healer.api.heal import dry_run, heal, heal_failing
 from healer.api.json import Json
 from healer.api.past import add_past
@@ -42,15 +43,15 @@ _log = structlog.get_logger("healer.api")
 def create_app(
     healer: Healer,
     *,
-    token: str,
+    access: Access,
     listen: tuple[str, int] | None = None,
     stopping: asyncio.Event | None = None,
     body_limit: int = LIMIT,
 ) -> FastAPI:
     """The application of `healer`; does no input or output, starts and stops nothing.
 
-    `token` is what acting needs. `listen` is where it is served, by default where the configuration
-    says. Streams end when `stopping` is set.
+    `access` says who may do what. `listen` is where it is served, by default where the
+    configuration says. Streams end when `stopping` is set.
     """
     app = FastAPI(
         title="Network healer",
@@ -72,8 +73,10 @@ def create_app(
     add_dashboard(app)
     _add_health(app, healer)
     app.add_middleware(Body, limit=body_limit)
-    hosts = allowed_hosts(*(listen or healer.config.endpoint))
-    app.add_middleware(Guard, token=token, hosts=hosts)
+    config = healer.config
+    hosts = allowed_hosts(*(listen or config.endpoint), others=config.hosts)
+    scheme = "https" if config.tls else "http"
+    app.add_middleware(Guard, access=access, hosts=hosts, scheme=scheme)
     return app
 
 
@@ -212,6 +215,7 @@ def _add_log(app: FastAPI, healer: Healer, stopping: asyncio.Event) -> None:
     @app.get(f"{PREFIX}/events")
     async def events(
         wish: Annotated[EventsWish, Query()],
+        request: Request,
         last_event_id: Annotated[str | None, Header(max_length=20)] = None,
     ) -> Response:
         """All facts as they land, as server-sent events."""
@@ -220,7 +224,8 @@ def _add_log(app: FastAPI, healer: Healer, stopping: asyncio.Event) -> None:
             after = int(last_event_id)
         if after is None:
             after = await healer.log.head()
-        stream = sse(healer.log, after=after, stopping=stopping)
+        allowed = request.scope.get(ALLOWED_KEY)
+        stream = sse(healer.log, after=after, stopping=stopping, allowed=allowed)
         return StreamingResponse(stream, media_type="text/event-stream")
 
 

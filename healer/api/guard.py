@@ -1,20 +1,25 @@
 """Stands before routing, and lets no request through that a web page elsewhere could have caused.
 
 DNS rebinding (a Host that is not ours), cross-site requests (an Origin that is not ours, a body
-that a form could send) and everybody without the token are refused before any handler runs.
-Reading needs no token: only this machine can connect.
+that a form could send) and everybody without a token of the right scope are refused before any
+handler runs. Reading needs no token while only this machine can connect and nothing else is said.
 """
 
 from __future__ import annotations
 
-import hmac
+from collections.abc import Sequence
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from healer.api.access import Access, Caller, scope_of
+from healer.api.actor import SCOPE_KEY
 from healer.api.problem import MEDIA_TYPE, Problem
 
-__all__ = ["Guard", "allowed_hosts", "refuse"]
+__all__ = ["ALLOWED_KEY", "Guard", "allowed_hosts", "refuse"]
+
+ALLOWED_KEY: Final = "healer.allowed"
+"""In the scope: a function that says whether the caller may still have what it asked for."""
 
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _HEADERS: Final = (
@@ -33,23 +38,28 @@ _PAGE_HEADERS: Final = (
     ),
 )
 """Those of the dashboard: its own files, this host, and nothing else."""
-_HTTP_PORT: Final = 80
+_DEFAULT_PORTS: Final = frozenset({80, 443})
 
 
-def allowed_hosts(host: str, port: int) -> frozenset[str]:
-    """What a Host header may say when we listen on the loopback address `host`."""
+def allowed_hosts(host: str, port: int, *, others: Sequence[str] = ()) -> frozenset[str]:
+    """What a Host header may say when we listen on the address `host`. `others` are further names,
+    as a proxy or a certificate has them."""
     own = f"[{host}]" if ":" in host else host
     names = {own.lower(), "localhost", "127.0.0.1", "[::1]"}
     hosts = {f"{name}:{port}" for name in names}
-    return frozenset(hosts | names if port == _HTTP_PORT else hosts)
+    hosts |= {each.lower() for each in others} | {f"{each.lower()}:{port}" for each in others}
+    return frozenset(hosts | names if port in _DEFAULT_PORTS else hosts)
 
 
 class Guard:
     """An ASGI application that asks `app` only what it may be asked."""
 
-    def __init__(self, app: ASGIApp, *, token: str, hosts: frozenset[str]) -> None:
+    def __init__(
+        self, app: ASGIApp, *, access: Access, hosts: frozenset[str], scheme: str = "http"
+    ) -> None:
         self._app = app
-        self._token = token.encode()
+        self._access = access
+        self._origin = f"{scheme}://".encode()
         self._hosts = {host.encode() for host in hosts}
         self._allowed = ", ".join(sorted(hosts))
 
@@ -78,32 +88,62 @@ class Guard:
             detail = f"cannot serve this Host; allowed: {self._allowed}"
             return Problem(421, "Misdirected request", detail, path)
         if scope["method"] in _READING:
-            return None
+            return self._by_token(scope, headers, path)
         return (
             self._by_origin(headers, hosts[0].lower(), path)
-            or self._by_token(headers, path)
+            or self._by_token(scope, headers, path)
             or _by_media_type(headers, path)
         )
 
     def _by_origin(self, headers: _Headers, host: bytes, path: str) -> Problem | None:
         origins = headers.all(b"origin")
         sites = headers.all(b"sec-fetch-site")
-        same_origin = all(origin.lower() == b"http://" + host for origin in origins)
+        same_origin = all(origin.lower() == self._origin + host for origin in origins)
         same_site = all(site == b"same-origin" for site in sites)
         if same_origin and same_site:
             return None
         detail = "cannot take this from a page of another site; allowed: same origin, or no page"
         return Problem(403, "Cross-site request", detail, path)
 
-    def _by_token(self, headers: _Headers, path: str) -> Problem | None:
+    def _by_token(self, scope: Scope, headers: _Headers, path: str) -> Problem | None:
+        needed = scope_of(scope["method"], path)
+        caller = self._caller(headers)
+        reads = scope["method"] in _READING
+        if needed is None or (reads and self._access.read_open):
+            return None
+        if caller is None:
+            return self._unknown(scope, path)
+        if not caller.scope.holds(needed):
+            detail = (
+                f"cannot do this with a token for {caller.scope.value}; allowed: {needed.value}"
+            )
+            return Problem(403, "Scope too small", detail, path)
+        wait = None if reads else self._access.acting(caller)
+        if wait is not None:
+            return _too_many(f"cannot act so often; allowed: again in {wait} s", wait, path)
+        scope[SCOPE_KEY] = f"api:{caller.name}"
+        scope[ALLOWED_KEY] = caller.allowed
+        return None
+
+    def _caller(self, headers: _Headers) -> Caller | None:
         given = headers.all(b"authorization")
-        if len(given) == 1:
-            scheme, _, token = given[0].partition(b" ")
-            right = hmac.compare_digest(token.strip(), self._token)
-            if scheme.lower() == b"bearer" and right:
-                return None
-        detail = "cannot act without the token; send Authorization: Bearer <token of healer.token>"
+        if len(given) != 1:
+            return None
+        kind, _, token = given[0].partition(b" ")
+        return self._access.caller(token.strip()) if kind.lower() == b"bearer" else None
+
+    def _unknown(self, scope: Scope, path: str) -> Problem:
+        wait = self._access.failed(str((scope.get("client") or ("",))[0]))
+        if wait is not None:
+            return _too_many(f"cannot try so many tokens; allowed: again in {wait} s", wait, path)
+        detail = "cannot act without a token; send Authorization: Bearer <token of healer.token>"
+        if scope["method"] in _READING:
+            detail = "cannot read without a token; send Authorization: Bearer <token>"
         return Problem(401, "Token required", detail, path)
+
+
+def _too_many(detail: str, wait: int, path: str) -> Problem:
+    return Problem(429, "Too many requests", detail, path, more={"retry_after": wait})
 
 
 def _by_media_type(headers: _Headers, path: str) -> Problem | None:
@@ -150,5 +190,7 @@ async def refuse(problem: Problem, send: Send) -> None:
     ]
     if problem.status == 401:
         headers.append((b"www-authenticate", b'Bearer realm="network-healer"'))
+    if "retry_after" in problem.more:
+        headers.append((b"retry-after", str(problem.more["retry_after"]).encode()))
     await send({"type": "http.response.start", "status": problem.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

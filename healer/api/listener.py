@@ -6,11 +6,13 @@ import errno
 import ipaddress
 import os
 import socket
+import ssl
 from typing import Final
 
-from healer.errors import HostError
+from healer.config import Config
+from healer.errors import ConfigError, HostError
 
-__all__ = ["ListenError", "listen_on"]
+__all__ = ["ListenError", "check_certificate", "listen_on"]
 
 _BACKLOG: Final = 128
 
@@ -19,21 +21,43 @@ class ListenError(HostError):
     """The healer itself cannot listen where it is told to."""
 
 
-def listen_on(host: str, port: int) -> socket.socket:
-    """A socket that listens on the loopback address `host`; ours alone from now on.
+def check_certificate(config: Config) -> None:
+    """Refuse a certificate that could not be served. Blocks on the disk.
 
     Raises:
-        ListenError: `host` is no loopback address, or the port cannot be had.
+        ConfigError: the certificate or its key cannot be read, or do not belong together.
+    """
+    if config.tls is None:
+        return
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
+            config.tls.certificate, config.tls.key, password=""
+        )
+    except (OSError, ssl.SSLError) as error:
+        files = f"{config.tls.certificate} and {config.tls.key}"
+        why = getattr(error, "reason", None) or error.strerror or "it cannot be read"
+        raise ConfigError(
+            "the certificate in tls", [f"{files}: {why}; allowed: two PEM files, key not encrypted"]
+        ) from error
+
+
+def listen_on(host: str, port: int, *, guarded: bool = False) -> socket.socket:
+    """A socket that listens on `host`; ours alone from now on. Another address than loopback has to
+    be `guarded` by tokens and TLS.
+
+    Raises:
+        ListenError: `host` is no loopback address and unguarded, or the port cannot be had.
     """
     address = "127.0.0.1" if host == "localhost" else host
     try:
         loopback = ipaddress.ip_address(address).is_loopback
     except ValueError:
         loopback = False
-    if not loopback:
+    if not loopback and not guarded:
         raise ListenError(
-            f"cannot listen on {host}: everybody on the network could make the healer act; "
-            "allowed: a loopback address; tokens and TLS come with a later version"
+            f"cannot listen on {host}: everybody on the network could read along and try; "
+            "allowed: a loopback address, or TLS (tls: {certificate: FILE, key: FILE}) together "
+            "with a token (healer token create NAME --scope read)"
         )
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)

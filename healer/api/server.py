@@ -9,6 +9,8 @@ from typing import Final
 import uvicorn
 from starlette.types import ASGIApp
 
+from healer.config.configuration import Tls
+
 __all__ = ["Server"]
 
 _CONNECTIONS: Final = 100
@@ -19,10 +21,12 @@ _STOP_WITHIN: Final = 5
 class Server(uvicorn.Server):
     """Uvicorn without its signal handling and its logging set-up: both belong to the daemon."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, tls: Tls | None = None) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
+                ssl_certfile=tls.certificate if tls else None,
+                ssl_keyfile=tls.key if tls else None,
                 http="h11",
                 ws="none",
                 lifespan="off",

@@ -15,6 +15,7 @@ from healer.cli.option import Component, ConfigFile, OutputAs, Reason, Store
 from healer.cli.replay import replay
 from healer.cli.schemas import schemas
 from healer.cli.switch import add_switches
+from healer.cli.token import token
 
 if TYPE_CHECKING:
     from healer.cli import act as _act
@@ -264,3 +265,4 @@ def version() -> None:
 
 app.command()(schemas)
 app.add_typer(replay)
+app.add_typer(token)

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import structlog
 
+from healer.api.access import Access
 from healer.api.app import create_app
-from healer.api.listener import listen_on
+from healer.api.listener import check_certificate, listen_on
 from healer.api.server import Server
 from healer.api.token import make_token, token_path
+from healer.api.token_book import TokenBook, tokens_path
 from healer.bootstrap import Healer, build
 from healer.cli.log_format import logging_to
 from healer.cli.outcome import FAILED, FINE
@@ -40,13 +42,16 @@ def serve(
     """
     config = config_in(file)
     check_store(config, source=str(file or "healer.yaml"))
-    listener = listen_on(*config.endpoint)
+    book = TokenBook(tokens_path(token_path(config)))
+    guarded = config.tls is not None and bool(book.tokens())
+    check_certificate(config)
+    listener = listen_on(*config.endpoint, guarded=guarded)
     with listener, logging_to(sys.stderr, level=logging.DEBUG if verbose else logging.INFO):
-        return asyncio.run(_serve(config, listener, assemble))
+        return asyncio.run(_serve(config, listener, book, assemble))
 
 
 async def _serve(
-    config: Config, listener: socket.socket, assemble: Callable[[Config], Healer]
+    config: Config, listener: socket.socket, book: TokenBook, assemble: Callable[[Config], Healer]
 ) -> int:
     told = asyncio.Event()
     with _signals(told):
@@ -55,19 +60,25 @@ async def _serve(
             token = await asyncio.to_thread(make_token, token_file)
             _log.info(
                 "listening",
-                url=f"http://{config.listen}/network-healer",
+                url=f"{'https' if config.tls else 'http'}://{config.listen}/network-healer",
                 components=len(config.components),
                 store=config.store,
                 token_file=str(token_file),
             )
-            return await _run(healer, token, listener, told)
+            access = Access(
+                token,
+                book,
+                read_open=config.auth.read == "open" and not config.exposed,
+                acting_per_minute=config.auth.acting_per_minute,
+            )
+            return await _run(healer, access, listener, told)
 
 
-async def _run(healer: Healer, token: str, listener: socket.socket, told: asyncio.Event) -> int:
+async def _run(healer: Healer, access: Access, listener: socket.socket, told: asyncio.Event) -> int:
     # Before anything is served: nobody can ask for a second start in the middle of this one.
     await healer.engine.start()
     stopping = asyncio.Event()
-    server = Server(create_app(healer, token=token, stopping=stopping))
+    server = Server(create_app(healer, access=access, stopping=stopping), tls=healer.config.tls)
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="server")
     watching: list[asyncio.Task[object]] = [serving, asyncio.create_task(told.wait())]
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Collection, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +25,8 @@ __all__ = ["PLAYBOOKS", "Config", "Defaults", "check_store", "config_schema", "l
 
 PLAYBOOKS: Final = ("restart_component", "clear_port", "rebind_port", "diagnose_network")
 _STORES: Final = "sqlite:///FILE or postgresql://USER@HOST/DATABASE"
+
+_HOST: Final = r"^[A-Za-z0-9][A-Za-z0-9.-]{0,252}(:[0-9]{1,5})?$"
 
 
 class Defaults(Value):
@@ -64,9 +67,25 @@ def _check_listen(listen: str) -> str:
     return listen
 
 
+class Auth(Value):
+    """Who may do what. `read`: `open` on loopback needs no token for reading, `token` always does.
+    `acting_per_minute` is how often each token may act."""
+
+    read: Annotated[str, Field(pattern="^(open|token)$")] = "open"
+    acting_per_minute: Annotated[int, Field(ge=1, le=100_000)] = 120
+
+
+class Tls(Value):
+    """The certificate (with its chain) and its key, as PEM files."""
+
+    certificate: Path
+    key: Path
+
+
 class Config(Value):
     """A configuration in force. Paths are absolute, `sqlite:///` URLs too (`sqlite:////...`).
 
+    `hosts` are further names by which the healer is called: a Host header may say them.
     `token_file` None means that the doors choose a place for the token. `witness` is a file, best
     of another user, that gains a line with each signed checkpoint of a log in SQLite.
     """
@@ -74,6 +93,9 @@ class Config(Value):
     node: Annotated[str, AfterValidator(check_name)]
     store: Annotated[str, AfterValidator(_check_store_url)] = "sqlite:///healer.db"
     listen: Annotated[str, AfterValidator(_check_listen)] = "127.0.0.1:8000"
+    hosts: tuple[Annotated[str, Field(pattern=_HOST)], ...] = ()
+    tls: Tls | None = None
+    auth: Auth = Auth()
     logs: Path = Path("logs/network_healer")
     token_file: Path | None = None
     witness: Path | None = None
@@ -85,6 +107,15 @@ class Config(Value):
     def endpoint(self) -> tuple[str, int]:
         """The host and port of `listen`."""
         return _split_listen(self.listen)
+
+    @property
+    def exposed(self) -> bool:
+        """Whether `listen` is more than this machine."""
+        host, _ = self.endpoint
+        try:
+            return not ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return host != "localhost"
 
 
 def load(
@@ -186,6 +217,8 @@ def _build(
             "store": _absolute_store(top.store, directory),
             "logs": directory / top.logs,
             "token_file": directory / top.token_file if top.token_file else None,
+            "tls": top.tls
+            and Tls(certificate=directory / top.tls.certificate, key=directory / top.tls.key),
             "witness": directory / top.witness if top.witness else None,
         }
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from healer.api.access import Access
 from healer.api.app import create_app
 from healer.bootstrap import Healer, build
 from healer.config import parse
@@ -53,7 +54,7 @@ async def healer(tmp_path: Path, free_ports: Callable[[int], list[int]]) -> Asyn
 @pytest.fixture
 async def client(healer: Healer) -> AsyncIterator[httpx.AsyncClient]:
     """Has the token."""
-    app = create_app(healer, token=TOKEN)
+    app = create_app(healer, access=Access(TOKEN, acting_per_minute=10_000))
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url=ORIGIN, headers=BEARER) as client:
         yield client

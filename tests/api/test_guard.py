@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from healer.api.access import Access
 from healer.api.guard import Guard, allowed_hosts
 from tests.api.conftest import TOKEN
 
@@ -42,7 +43,7 @@ async def ask(
     async def receive() -> Any:
         raise AssertionError("the guard reads no body")
 
-    guard = Guard(app, token=TOKEN, hosts=allowed_hosts("127.0.0.1", 8000))
+    guard = Guard(app, access=Access(TOKEN), hosts=allowed_hosts("127.0.0.1", 8000))
     scope = {"type": "http", "method": method, "path": path, "headers": list(headers)}
     await guard(scope, receive, send)
     return sent[0]["status"], app.calls == 1, dict(sent[0]["headers"])

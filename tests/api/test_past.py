@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from healer.api import past as door
+from healer.api.access import Access
 from healer.api.app import create_app
 from healer.bootstrap import Healer
 from healer.domain.events import Event
@@ -168,7 +169,7 @@ async def test_nothing_but_the_pages_files_is_served(client: Any, path: str) -> 
 
 
 async def test_the_page_needs_no_token_and_a_foreign_host_gets_none(healer: Healer) -> None:
-    app = create_app(healer, token=TOKEN)
+    app = create_app(healer, access=Access(TOKEN))
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url=ORIGIN) as anybody:
         assert (await anybody.get("/")).status_code == 200

@@ -65,16 +65,20 @@ class House:
 
     def serve(self, until: Until, *, config: Path | None = None) -> subprocess.Popen[bytes]:
         """Start `healer serve`, and wait until it is ready."""
+        process = self.start(config=config)
+        until(lambda: process.poll() is not None or self.ready(), 20)
+        assert process.poll() is None, self.log.read_text()
+        return process
+
+    def start(self, *, config: Path | None = None) -> subprocess.Popen[bytes]:
+        """Start `healer serve`."""
         self._number += 1
         self.log = self.directory / f"serve-{self._number}.log"
         with self.log.open("wb") as stderr:
             argv = (sys.executable, "-m", "healer", "serve", "-c", str(config or self.config))
-            process = self._processes.start(
+            return self._processes.start(
                 *argv, cwd=self.directory, env=environment(), stderr=stderr
             )
-        until(lambda: process.poll() is not None or self.ready(), 20)
-        assert process.poll() is None, self.log.read_text()
-        return process
 
     def ready(self) -> bool:
         try:

@@ -30,6 +30,12 @@ async def healthy(client: httpx.AsyncClient, healer: Healer, until: Until) -> No
     await until.soon(lambda: engine.status("chat_api").health.health is Health.HEALTHY, 10)
 
 
+async def caused_by_hand(healer: Healer) -> list[str]:
+    """The types of the facts that a client of the API caused; others go on beside it."""
+    facts = await healer.log.read(limit=10_000)
+    return [each.event.TOPIC for each in facts if each.event.actor.startswith("api:")]
+
+
 # Reading
 
 
@@ -191,7 +197,6 @@ async def test_a_dry_run_says_what_it_would_do_to_whom_and_does_nothing(
     await healthy(client, healer, until)
     process = healer.engine.status("chat_api").process
     assert process is not None
-    head = await healer.log.head()
     body = {"component_name": "chat_api", "issue_type": "connection_timeout", "dry_run": True}
     told = (await post(client, "heal", {**body, "skip": ["clear_port"]})).json()
     assert (told["dry_run"], told["issue_type"]) == (True, "connection_timeout")
@@ -199,7 +204,7 @@ async def test_a_dry_run_says_what_it_would_do_to_whom_and_does_nothing(
     assert (first["playbook"], first["action"]) == ("restart_component", "terminate")
     assert first["targets"][0]["process"]["pid"] == process.pid
     assert {"playbook", "action", "does", "skipped", "targets"} == first.keys()
-    assert await healer.log.head() == head
+    assert await caused_by_hand(healer) == []
     assert healer.engine.status("chat_api").process == process
 
 
@@ -444,12 +449,11 @@ async def test_a_port_that_is_not_the_components_is_refused(
     client: httpx.AsyncClient, healer: Healer, until: Until
 ) -> None:
     await healthy(client, healer, until)
-    head = await healer.log.head()
     port = healer.config.components["chat_api"].port
     for dry in (False, True):
         answer = await post(client, "heal", {**CRASHED, "port": 22, "dry_run": dry})
         assert answer.status_code == 422
         assert answer.json()["errors"][0]["allowed"] == [str(port)]
-    assert await healer.log.head() == head
+    assert await caused_by_hand(healer) == []
     answer = await post(client, "heal", {**CRASHED, "port": port})
     assert answer.json()["success"] is True

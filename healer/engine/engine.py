@@ -10,8 +10,14 @@ from typing import Final
 import structlog
 
 from healer.domain.component import Component, component_stream
-from healer.domain.events import BudgetReset, IssueDetected, MaintenanceStarted, RemediationStarted
-from healer.domain.health import HealthState
+from healer.domain.events import (
+    BudgetReset,
+    HealthChanged,
+    IssueDetected,
+    MaintenanceStarted,
+    RemediationStarted,
+)
+from healer.domain.health import Health, HealthState
 from healer.domain.issue import NetworkIssue
 from healer.domain.lifecycle import State
 from healer.domain.playbook import Target
@@ -312,8 +318,9 @@ class Engine:
             raise UnknownNameError("component", name, self.names) from None
 
     async def _remember(self) -> None:
-        """What back-off and recurrence need of the past."""
+        """What back-off, recurrence, quorum and dependencies need of the past."""
         after = 0
+        health: dict[str, list[Health]] = {}
         owners: dict[str, Keeper] = {}
         begun: set[str] = set()
         while batch := await self.log.read(after=after):
@@ -328,7 +335,16 @@ class Engine:
                 elif isinstance(event, RemediationStarted) and event.originator_id in owners:
                     owners[event.originator_id].remember_attempt(event)
                     begun.add(event.originator_id)
+                elif isinstance(event, HealthChanged) and event.component in self._keepers:
+                    health.setdefault(event.component, []).append(event.after)
             after = batch[-1].position
+        # Until it is looked at again, a component is what it was last: who leans on one that was
+        # down must not be healed before it.
+        for name, states in health.items():
+            if Health.HEALTHY in states:
+                self.fleet.mark(name, healthy=True)
+            if states[-1] is Health.UNHEALTHY:
+                self.fleet.mark(name, healthy=False)
         # Before anybody asks for a place: those that were taken are still taken.
         for name, issue in (await self.log.open_issues()).items():
             if issue in begun and name in self._keepers:

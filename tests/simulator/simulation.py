@@ -1,0 +1,613 @@
+"""Runs a case: the real engine, watchdog and playbooks on a small machine in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import traceback
+from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+
+from healer.domain.component import Component, component_stream
+from healer.domain.events import ApprovalRequested, Event
+from healer.domain.probe import Reason
+from healer.domain.spec import (
+    Backoff,
+    Budget,
+    CommandLaunch,
+    ComponentSpec,
+    HookLaunch,
+    IssueType,
+    Mode,
+    OwnerSpec,
+    PortRange,
+    SystemdLaunch,
+)
+from healer.engine import Engine
+from healer.engine.keeper import HealRequest
+from healer.errors import HealerError
+from healer.ports import Launcher, Recorded
+from healer.testing import FakeClock, FakeIds, FakeLauncher, Program, WorldProcess, simulate
+from projections import ALL
+from projections.fold import Fold
+from replay.audit import legality
+from tests.simulator.case import LASTING, Case, Fault
+from tests.simulator.machine import Machine, SimHost, SimLauncher, SimLog, SimProber
+from tests.simulator.watcher import Broken, Watcher
+
+__all__ = ["Result", "run"]
+
+_LIVENESS: Final = 1800.0
+"""Virtual seconds after the last fault in which everything has to be well again."""
+_QUIET: Final = 900.0
+"""Virtual seconds after that in which nothing may be written."""
+_FIRST_PORT: Final = 8200
+
+_life: ContextVar[int] = ContextVar("life", default=0)
+"""Which healer a task belongs to; 0 is the simulation itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """`broken` is the first invariant that did not hold, None when all did. `digest` is over all
+    that was written; `story` tells it."""
+
+    broken: Broken | None
+    digest: str
+    events: int
+    issues: int
+    signals: int
+    starts: int
+    virtual: float
+    story: tuple[str, ...]
+
+
+def run(case: Case, *, story: bool = False) -> Result:
+    """Run a case to its end, or to the first invariant that does not hold."""
+    structlog.configure(
+        processors=[_drop], logger_factory=structlog.ReturnLoggerFactory(), cache_logger_on_first_use=False
+    )
+    try:
+        return simulate(_Simulation(case).play(story=story))
+    finally:
+        structlog.reset_defaults()
+
+
+def _drop(_logger: Any, _method: str, _event: Any) -> Any:
+    raise structlog.DropEvent
+
+
+class _Simulation:
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.budget = Budget(
+            max_concurrent=case.max_concurrent,
+            backoff=Backoff(initial=2.0, max=60.0, reset_after=300.0),
+            rearm_after=120.0,
+            escalate_after=120.0,
+            approval_expires=90.0,
+            attempts=4,
+        )
+        self.specs, self.programs = _components(case)
+        self.names = tuple(self.specs)
+        self.world = Machine(pidfd_inodes=case.pidfd_inodes)
+        self.ids = FakeIds(case.seed)
+        self.conditions: dict[tuple[str, str], bool] = {}
+        self.armed: list[Fault] = []
+        self.jumped = False
+        self.lives = 0
+        self.tasks: dict[int, set[asyncio.Task[Any]]] = {}
+        self.helpers: set[asyncio.Task[Any]] = set()
+        self.stop = asyncio.Event
+
+    # The play
+
+    async def play(self, *, story: bool) -> Result:
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(self._new_task)
+        self.now: Callable[[], float] = loop.time
+        self.clock = FakeClock(time=loop.time)
+        self.prober = SimProber(self.world)
+        self.log = SimLog(self._met, self._appended)
+        self.watcher = Watcher(self.specs, self.budget, self.world, self.prober, loop.time)
+        self.world.on_signal = self.watcher.signalled
+        self.world.on_end = self.watcher.ended
+        self.reborn = asyncio.Event()
+        self.broken = asyncio.Event()
+        try:
+            await self._born()
+            for fault in self.case.faults:
+                loop.call_later(fault.at, self._strike, fault)
+            await self._pass(LASTING)
+            self.armed.clear()
+            if not self.broken.is_set():
+                await self._settle()
+        except Exception as error:
+            text = "".join(traceback.format_exception(error)[-6:])
+            self.watcher.found(Broken("defect", f"{type(error).__name__}: {error}\n{text}"))
+        facts = await self.log.read(limit=1_000_000)
+        digest = hashlib.sha256()
+        for recorded in facts:
+            digest.update(recorded.event.model_dump_json().encode())
+        for life in list(self.tasks):
+            await self._bury(life)
+        return Result(
+            broken=self.watcher.first,
+            digest=digest.hexdigest(),
+            events=len(facts),
+            issues=sum(1 for each in facts if each.event.TOPIC == "issue.detected.v1"),
+            signals=len(self.world.signals),
+            starts=len(self.world.starts),
+            virtual=loop.time(),
+            story=tuple(_line(each) for each in facts) if story else (),
+        )
+
+    async def _pass(self, seconds: float) -> None:
+        """Let time pass, unless something is broken."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.broken.wait()
+        except TimeoutError:
+            self.watcher.require_noise()
+            self._look_for_broken()
+
+    async def _settle(self) -> None:
+        """No fault is left: all must become well, then quiet, then be as the log says."""
+        self.conditions.clear()
+        self.prober.says.clear()
+        deadline = self.now() + _LIVENESS
+        while not self._calm() and self.now() < deadline and not self.broken.is_set():
+            await self._pass(5.0)
+        if self.broken.is_set():
+            return
+        if not self._calm():
+            self.watcher.found(Broken("not_alive", f"after {_LIVENESS:.0f} s: {self._state()}"))
+            return
+        await self._pass(60.0)
+        head = await self.log.head()
+        await self._pass(_QUIET)
+        grown = await self.log.read(after=head)
+        undisturbed = all(self.world.well(name, self._port(name)) for name in self.names)
+        if grown and undisturbed and not self.broken.is_set():
+            self.watcher.found(Broken("noise", f"a quiet time wrote {_line(grown[0])}"))
+        await self.engine.stop()
+        await self._judge()
+
+    async def _judge(self) -> None:
+        facts = await self.log.read(limit=1_000_000)
+        for problem in legality(facts):
+            self.watcher.found(Broken("illegal", problem.message))
+        if self.host.holding:
+            self.watcher.found(Broken("leak", f"still held: {self.host.holding}"))
+        if self.world.reserved:
+            self.watcher.found(Broken("leak", f"still reserved: {self.world.reserved}"))
+        fold = Fold(ALL)
+        fold.apply(facts)
+        for name, stopped in fold.stopped.items():
+            self.watcher.found(Broken("projection", f"{name}: {stopped}"))
+
+    def _port(self, name: str) -> int:
+        return self.watcher.ports[name]
+
+    def _calm(self) -> bool:
+        if self.life == 0 or not self.engine.running:
+            return False
+        waiting = self.watcher.open.values()
+        for name in self.names:
+            spec = self.specs[name]
+            healable = self._healable(name)
+            if name in waiting and healable:
+                return False
+            if healable and not self.world.well(name, self._port(name)):
+                return False
+            if not healable and not self.world.well(name, self._port(name)):
+                # Nobody may act: it is enough that it is known.
+                if name not in waiting and spec.mode is Mode.OBSERVE:
+                    return False
+        return True
+
+    def _healable(self, name: str) -> bool:
+        """Whether the healer may heal it without being told to."""
+        blocked = any(
+            not self._healable(each) and not self.world.well(each, self._port(each))
+            for each in self.specs[name].depends_on
+        )
+        return self.specs[name].mode is Mode.ACT and not blocked
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            name: (self.world.well(name, self._port(name)), str(self.engine.status(name).health.health))
+            for name in self.names
+        } | {"open": self.watcher.open, "life": self.life}
+
+    def _look_for_broken(self) -> None:
+        if self.watcher.first is not None:
+            self.broken.set()
+
+    # The healer's lives
+
+    def _new_task(
+        self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any
+    ) -> asyncio.Task[Any]:
+        task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=loop, **options)
+        kept = self.tasks.setdefault(_life.get(), set()) if _life.get() else self.helpers
+        kept.add(task)
+        task.add_done_callback(kept.discard)
+        return task
+
+    async def _born(self) -> None:
+        self.lives += 1
+        life = self.life = self.lives
+        self.host = SimHost(self.world, self._met)
+        self.world.own(self.world.processes[self.host.pid], None)
+        self.log.alive = lambda: self.life == life
+        self.engine = Engine(
+            self.specs,
+            self.budget,
+            log=self.log,
+            host=self.host,
+            prober=self.prober,
+            clock=self.clock,
+            ids=self.ids,
+            node="node-1",
+            launchers=self._launcher,
+        )
+        engine = self.engine
+
+        async def live() -> None:
+            await engine.start()
+            engine.fleet.pause(paused=self.watcher.paused)
+            error = await engine.failed()
+            raise error
+
+        token = _life.set(life)
+        try:
+            task = asyncio.create_task(live())
+        finally:
+            _life.reset(token)
+        task.add_done_callback(self._life_ended)
+        self.reborn.set()
+        if self.jumped:
+            self.watcher.forget_attempts()
+
+    def _life_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            error = task.exception()
+            text = "".join(traceback.format_exception(error)[-8:])
+            self.watcher.found(Broken("defect", f"a healer died of {error!r}\n{text}"))
+            self.broken.set()
+
+    def _die(self, after: float) -> None:
+        """The healer is killed where it stands; another comes `after` seconds later."""
+        life, self.life = self.life, 0
+        if life == 0:
+            return
+        self.host.die()
+
+        async def next_life() -> None:
+            await self._bury(life)
+            await asyncio.sleep(after)
+            await self._born()
+
+        self._spawn(next_life())
+
+    async def _bury(self, life: int) -> None:
+        tasks = [task for task in self.tasks.pop(life, ()) if not task.done()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        """A task of the simulation's own, whoever asks for it."""
+        token = _life.set(0)
+        try:
+            asyncio.get_running_loop().create_task(work)
+        finally:
+            _life.reset(token)
+
+    def _launcher(self, spec: ComponentSpec) -> Launcher | None:
+        if isinstance(spec.launch, HookLaunch):
+            return FakeLauncher(
+                self.host, lambda _port: Program(name="announce", address=None, exits_after=0.1),
+                kind="hook",
+            )
+        managed = isinstance(spec.launch, SystemdLaunch)
+        return SimLauncher(
+            self.host,
+            spec.name,
+            self.programs[spec.name],
+            triggers=self._met,
+            started=self.watcher.started,
+            kind="systemd" if managed else "command",
+            stops=managed,
+            conditions=self.conditions,
+        )
+
+    # Events and faults
+
+    def _appended(self, facts: Any) -> None:
+        self.watcher.appended(facts)
+        self._look_for_broken()
+
+    async def _met(self, state: str) -> None:
+        """A state that faults may wait for; those that do happen now."""
+        if _life.get() != self.life or self.life == 0:
+            await asyncio.Event().wait()  # a healer that was killed goes no further
+        self._look_for_broken()
+        due = [fault for fault in self.armed if fault.trigger == state]
+        for fault in due:
+            self.armed.remove(fault)
+            self._do(fault)
+        if self.life == 0:
+            await asyncio.Event().wait()
+
+    def _strike(self, fault: Fault) -> None:
+        if fault.trigger is not None:
+            self.armed.append(fault)
+        else:
+            self._do(fault)
+
+    def _do(self, fault: Fault) -> None:
+        if not self.broken.is_set():
+            name = self.names[fault.component % len(self.names)]
+            getattr(self, f"_do_{fault.kind}")(fault, name)
+
+    def _for_a_while(self, fault: Fault, name: str) -> None:
+        key = (name, fault.kind)
+        self.conditions[key] = True
+        asyncio.get_running_loop().call_later(
+            fault.lasts, lambda: self.conditions.pop(key, None)
+        )
+
+    def _own(self, name: str) -> WorldProcess | None:
+        return self.world.serving(name, self._port(name))
+
+    def _end_all(self, name: str) -> WorldProcess | None:
+        process = self._own(name)
+        for each in self.world.owned(name):
+            if not each.unkillable:
+                self.world.end(each, signal=9)
+        return process
+
+    def _do_crash(self, fault: Fault, name: str) -> None:
+        self._end_all(name)
+
+    def _do_crash_loop(self, fault: Fault, name: str) -> None:
+        self._for_a_while(fault, name)
+        self._end_all(name)
+
+    def _do_bad_launch(self, fault: Fault, name: str) -> None:
+        self._for_a_while(fault, name)
+        self._end_all(name)
+
+    def _do_mute_launch(self, fault: Fault, name: str) -> None:
+        self._for_a_while(fault, name)
+        self._end_all(name)
+
+    def _do_hang(self, fault: Fault, name: str) -> None:
+        process = self._own(name)
+        if process is not None:
+            process.state = "T"
+
+    def _do_sicken(self, fault: Fault, name: str) -> None:
+        process = self._own(name)
+        if process is not None:
+            process.answers = Reason.BAD_STATUS if fault.value > 0 else Reason.TIMEOUT
+
+    def _do_deafen(self, fault: Fault, name: str) -> None:
+        for socket in list(self.world.sockets):
+            if any(self.world.owner(holder) == name for holder in socket.holders):
+                self.world.sockets.remove(socket)
+
+    def _do_unkillable(self, fault: Fault, name: str) -> None:
+        process = self._own(name)
+        if process is None:
+            return
+        process.state, process.unkillable = "D", True
+
+        def thaw() -> None:
+            if process.alive:
+                self.world.end(process, signal=9)
+
+        asyncio.get_running_loop().call_later(fault.lasts, thaw)
+
+    def _do_orphan(self, fault: Fault, name: str) -> None:
+        process = self._own(name)
+        if process is None or process.unkillable:
+            return
+        child = self.world.fork(process)
+        child.answers = Reason.TIMEOUT
+        self.world.end(process, signal=9)
+
+    def _do_rob(self, fault: Fault, name: str, answers: Reason = Reason.TIMEOUT) -> None:
+        port = self._port(name)
+        self._end_all(name)
+        if self.world.in_use("127.0.0.1", port) or port in self.world.reserved:
+            return
+        thief = self.world.spawn("thief", answers=answers)
+        self.world.own(thief, None)
+        self.world.listen(thief, port)
+
+        def leave() -> None:
+            self.world.end(thief, code=0)
+
+        asyncio.get_running_loop().call_later(fault.lasts, leave)
+
+    def _do_impersonate(self, fault: Fault, name: str) -> None:
+        self._do_rob(fault, name, Reason.OK)
+
+    def _do_reuse(self, fault: Fault, name: str) -> None:
+        """Every process of the component ends, and innocents are given their pids at once."""
+        dead = [each for each in self.world.owned(name) if not each.unkillable]
+        for each in dead:
+            self.world.end(each, signal=9)
+        for each in dead:
+            ticks = each.identity.start_ticks
+            innocent = self.world.spawn(
+                "innocent",
+                pid=each.pid,
+                # The tick is 10 ms: two processes can share it. Without the inode of the pidfd
+                # they could not be told apart by anybody.
+                start_ticks=ticks if self.case.pidfd_inodes else ticks + 1,
+            )
+            self.world.own(innocent, None)
+            asyncio.get_running_loop().call_later(
+                max(fault.lasts, 1.0), lambda each=innocent: self.world.end(each, code=0)
+            )
+
+    def _do_unreachable(self, fault: Fault, name: str) -> None:
+        self._say(fault, name, Reason.UNREACHABLE)
+
+    def _do_blind(self, fault: Fault, name: str) -> None:
+        self._say(fault, name, Reason.PROBER_FAILED if fault.value > 0 else Reason.VANTAGE_LOST)
+
+    def _say(self, fault: Fault, name: str, reason: Reason) -> None:
+        self.prober.says[name] = reason
+        asyncio.get_running_loop().call_later(
+            fault.lasts, lambda: self.prober.says.pop(name, None)
+        )
+
+    def _do_kill(self, fault: Fault, name: str) -> None:
+        self._die(min(fault.lasts, 60.0))
+
+    def _do_restart(self, fault: Fault, name: str) -> None:
+        life = self.life
+        if life == 0:
+            return
+
+        async def again() -> None:
+            await self.engine.stop()
+            if self.life == life:
+                self._die(min(fault.lasts, 60.0))
+
+        self._spawn_as(life, again())
+
+    def _do_store_down(self, fault: Fault, name: str) -> None:
+        self.log.down = True
+        asyncio.get_running_loop().call_later(
+            fault.lasts, lambda: setattr(self.log, "down", False)
+        )
+
+    def _do_lost_answer(self, fault: Fault, name: str) -> None:
+        self.log.loses_answer = True
+
+    def _do_host_down(self, fault: Fault, name: str) -> None:
+        host = self.host
+        host.down = True
+        asyncio.get_running_loop().call_later(fault.lasts, lambda: setattr(host, "down", False))
+
+    def _do_wall(self, fault: Fault, name: str) -> None:
+        self.clock.set_wall(fault.value * 7200)
+        self.jumped = True
+        self.watcher.jumped()
+
+    # People
+
+    def _ask(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        async def asked() -> None:
+            try:
+                await work()
+            except HealerError:
+                return  # refused, which is an answer
+
+        if self.life:
+            self._spawn_as(self.life, asked())
+
+    def _spawn_as(self, life: int, work: Coroutine[Any, Any, Any]) -> None:
+        token = _life.set(life)
+        try:
+            asyncio.get_running_loop().create_task(work)
+        finally:
+            _life.reset(token)
+
+    def _do_heal(self, fault: Fault, name: str) -> None:
+        named = IssueType.PROCESS_CRASHED if fault.value > 0 else None
+        self.watcher.asked(name)
+        for _ in range(2):  # two people, at once
+            self._ask(lambda: self.engine.heal(name, HealRequest("api:sim", issue_type=named)))
+
+    def _do_approve(self, fault: Fault, name: str) -> None:
+        async def keep_saying_yes() -> None:
+            for _ in range(20):
+                for each in self.names:
+                    if self.engine.status(each).issue is not None:
+                        try:
+                            await self.engine.approve(each, "api:sim")
+                        except HealerError:
+                            continue
+                await asyncio.sleep(5.0)
+
+        self._ask(keep_saying_yes)
+
+    def _do_deny(self, fault: Fault, name: str) -> None:
+        self._ask(lambda: self.engine.deny(name, "api:sim", "no"))
+
+    def _do_pause(self, fault: Fault, name: str) -> None:
+        self._pause(paused=True)
+        asyncio.get_running_loop().call_later(fault.lasts, lambda: self._pause(paused=False))
+
+    def _pause(self, *, paused: bool) -> None:
+        self.watcher.paused = paused
+        self.engine.fleet.pause(paused=paused)
+
+    def _do_maintenance(self, fault: Fault, name: str) -> None:
+        pass
+
+
+def _components(case: Case) -> tuple[dict[str, ComponentSpec], dict[str, Program]]:
+    specs: dict[str, ComponentSpec] = {}
+    programs: dict[str, Program] = {}
+    for index, profile in enumerate(case.components):
+        name = f"c{index}"
+        port = _FIRST_PORT + 10 * index
+        fields: dict[str, Any] = {
+            "launch": CommandLaunch(command=(name,), grace=2.0),
+            "interval": 30.0,
+            "fast_interval": 2.0,
+            "timeout": 1.0,
+            "failure_threshold": 2,
+            "success_threshold": 2,
+            "start_period": 10.0,
+        }
+        program = Program(name=name, ready_after=0.5)
+        match profile:
+            case "movable":
+                fields |= {"rebind": PortRange(first=port + 1, last=port + 3), "announce": ("tell",)}
+            case "leaning" if index:
+                fields["depends_on"] = (f"c{index - 1}",)
+            case "slow":
+                fields["start_period"] = 30.0
+                program = Program(name=name, ready_after=12.0)
+            case "stubborn":
+                program = Program(name=name, ready_after=0.5, ignores_sigterm=True, children=2)
+            case "managed":
+                fields["launch"] = SystemdLaunch(systemd=f"{name}.service")
+                fields["owner"] = OwnerSpec(cmdline=name)
+            case "suggest":
+                fields["mode"] = Mode.SUGGEST
+            case "observe":
+                fields["mode"] = Mode.OBSERVE
+            case _:
+                pass
+        specs[name] = ComponentSpec(name=name, port=port, **fields)
+        programs[name] = program
+    return specs, programs
+
+
+def _line(recorded: Recorded) -> str:
+    event: Event = recorded.event
+    fields = event.model_dump(
+        exclude={
+            "originator_id", "originator_version", "timestamp", "node", "correlation_id",
+            "causation_id", "evidence", "playbooks",
+        },
+        exclude_defaults=True,
+    )  # fmt: skip
+    return (
+        f"{recorded.position:5d} {event.timestamp:%H:%M:%S.%f} {event.event_id[-12:]} "
+        f"{type(event).__name__} {fields}"
+    )

@@ -1,0 +1,288 @@
+"""What must hold at every event, signal and start, held against what is true of the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from healer.domain.events import (
+    ApprovalGranted,
+    Event,
+    HealthChanged,
+    HealWithheld,
+    IssueDetected,
+    IssueEscalated,
+    IssueFailed,
+    IssueVerified,
+    PortRebound,
+    RemediationStarted,
+    StepFailed,
+    StepSettled,
+    StepStarted,
+    StepSucceeded,
+    VerificationRecorded,
+)
+from healer.domain.health import Health
+from healer.domain.spec import Budget, ComponentSpec, Mode
+from healer.ports import Recorded
+from healer.testing import WorldProcess
+from tests.simulator.machine import Machine, SimProber
+
+__all__ = ["Broken", "Watcher"]
+
+_ENDING: Final = frozenset({"terminate", "evict", "terminate_reserved"})
+_SLACK: Final = 15.0
+"""Virtual seconds that looks and their timeouts may take between a truth and its event."""
+
+
+class Broken(Exception):
+    """An invariant does not hold. `code` is a stable word."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        self.code = code
+        super().__init__(f"{code}: {detail}")
+
+
+@dataclass(slots=True)
+class _Issue:
+    component: str
+    opened: float
+    by_hand: bool
+    intent: StepStarted | None = None
+    intent_at: int = 0
+    approved: bool = False
+    remediating: bool = False
+    escalated: bool = False
+    withheld: str | None = None
+    actors: set[str] = field(default_factory=set)
+
+
+class Watcher:
+    """Keeps what is needed to judge; `check` functions raise `Broken`, `first` is the first one."""
+
+    def __init__(
+        self,
+        specs: dict[str, ComponentSpec],
+        budget: Budget,
+        machine: Machine,
+        prober: SimProber,
+        now: Callable[[], float],
+    ) -> None:
+        self._specs = specs
+        self._budget = budget
+        self._machine = machine
+        self._prober = prober
+        self._now = now
+        self.first: Broken | None = None
+        self.ports = {name: spec.port for name, spec in specs.items()}
+        self.events = 0
+        self.paused = False
+        self.maintenance: dict[str, float] = {}
+        self.forced: dict[str, float] = {}
+        self.last_bad: dict[str, float] = {}
+        self._open: dict[str, _Issue] = {}
+        self._sent: set[tuple[int, int, int]] = set()
+        self._launches: set[str] = set()
+        self._known_bad: set[str] = set()
+        self._attempts: dict[str, tuple[float, int]] = {}
+
+    def found(self, broken: Broken) -> None:
+        """Keep the first."""
+        self.first = self.first or broken
+
+    def _require(self, holds: bool, code: str, detail: str) -> None:  # noqa: FBT001
+        if not holds:
+            self.found(Broken(code, f"{detail} (at {self._now():.3f} s)"))
+
+    @property
+    def open(self) -> dict[str, str]:
+        """Open issue → its component."""
+        return {name: issue.component for name, issue in self._open.items()}
+
+    def jumped(self) -> None:
+        """The wall clock jumped: a label that a later healer must take for what it is."""
+        self._attempts.clear()
+
+    def forget_attempts(self) -> None:
+        """A new healer knows the age of the last attempts only by labels that had jumped."""
+        self._attempts.clear()
+
+    def asked(self, name: str) -> None:
+        """Somebody asked for a heal by hand."""
+        self.forced[name] = self._now()
+
+    # Truths
+
+    def ended(self, process: WorldProcess) -> None:
+        """A process is about to end."""
+        owner = self._machine.owner(process)
+        if owner is not None:
+            self.last_bad[owner] = self._now()
+
+    def signalled(self, process: WorldProcess, number: int) -> None:
+        """A healer is about to signal a process."""
+        owner = self._machine.owner(process)
+        what = f"{process.identity} was sent signal {number}"
+        self._require(owner is not None, "stranger_signalled", what)
+        intents = [
+            issue
+            for issue in self._open.values()
+            if issue.component == owner
+            and issue.intent is not None
+            and issue.intent.action in _ENDING
+        ]
+        self._require(bool(intents), "signal_without_intent", what)
+        if intents:
+            once = (id(process), number, intents[0].intent_at)
+            self._require(once not in self._sent, "signalled_twice", what)
+            self._sent.add(once)
+
+    def started(self, component: str, launch_id: str, living: Sequence[WorldProcess]) -> None:
+        """A healer has started a component; `living` were its processes right before."""
+        known = launch_id in self._launches
+        self._require(known, "start_without_intent", f"{component} was started as {launch_id}")
+        moving = any(
+            issue.intent is not None and issue.intent.action == "start_reserved"
+            for issue in self._open.values()
+            if issue.component == component
+        )
+        awake = [each for each in living if each.alive and not each.unkillable]
+        self._require(
+            not awake or moving, "started_twice", f"{component} was started beside {awake!r:.200}"
+        )
+
+    # Facts
+
+    def appended(self, facts: Sequence[Recorded]) -> None:
+        """Facts have become durable."""
+        for recorded in facts:
+            self.events += 1
+            self._take(recorded.position, recorded.event)
+
+    def _take(self, position: int, event: Event) -> None:
+        now = self._now()
+        issue = self._open.get(event.originator_id)
+        if issue is not None:
+            issue.actors.add(event.actor)
+        match event:
+            case IssueDetected():
+                by_hand = event.actor.startswith("api:")
+                self._open[event.originator_id] = _Issue(event.component, now, by_hand)
+                if event.actor == "watchdog":
+                    self._require_evidence(event)
+            case StepStarted() if issue is not None:
+                issue.intent, issue.intent_at = event, position
+                if event.launch_id is not None:
+                    self._launches.add(event.launch_id)
+            case StepSucceeded() | StepFailed() | StepSettled() if issue is not None:
+                issue.intent = None
+            case ApprovalGranted() if issue is not None:
+                issue.approved = True
+            case HealWithheld() if issue is not None:
+                issue.withheld = event.reason
+            case IssueEscalated() if issue is not None:
+                issue.escalated = True
+            case RemediationStarted() if issue is not None:
+                self._remediating(issue, event, now)
+            case VerificationRecorded() if issue is not None:
+                if event.healthy:
+                    self._require_truth(issue.component)
+            case IssueVerified() | IssueFailed() if issue is not None:
+                self._require(
+                    issue.intent is None, "ended_in_mid_step", f"{event.event_id} has an intent"
+                )
+                del self._open[event.originator_id]
+            case PortRebound():
+                self.ports[event.component] = event.new_port
+            case HealthChanged():
+                bad = event.after is Health.UNHEALTHY
+                (self._known_bad.add if bad else self._known_bad.discard)(event.component)
+            case _:
+                pass
+
+    def _require_evidence(self, event: IssueDetected) -> None:
+        spec = self._specs[event.component]
+        bad = self.last_bad.get(event.component)
+        for time, truth in self._prober.truths.get(event.component, ())[-1:]:
+            if not truth:
+                bad = time
+        recent = spec.failure_threshold * spec.interval + _SLACK
+        self._require(
+            bad is not None and self._now() - bad <= recent,
+            "healed_without_evidence",
+            f"{event.component} was last not well at {bad}",
+        )
+        # Evidence has an epoch: as many looks that were bad as the threshold wants, or an end.
+        seen = [truth for time, truth in self._prober.truths.get(event.component, ()) if time > 0]
+        ended = self.last_bad.get(event.component, -1e9) > self._now() - recent
+        enough = seen[-spec.failure_threshold :]
+        self._require(
+            ended or not any(enough),
+            "healed_too_soon",
+            f"{event.component}: its last looks were {enough}",
+        )
+
+    def _require_truth(self, component: str) -> None:
+        recent = [
+            truth
+            for time, truth in self._prober.truths.get(component, ())
+            if time >= self._now() - _SLACK
+        ]
+        self._require(any(recent), "unseen_cure", f"{component} was not seen to be well")
+
+    def _remediating(self, issue: _Issue, event: RemediationStarted, now: float) -> None:
+        name = issue.component
+        spec = self._specs[name]
+        issue.remediating = True
+        acting = sum(1 for each in self._open.values() if each.remediating)
+        self._require(
+            acting <= self._budget.max_concurrent,
+            "too_many_heals",
+            f"{acting} at once, allowed {self._budget.max_concurrent}",
+        )
+        self._require(not self.paused, "acted_while_paused", name)
+        forced = issue.by_hand or now - self.forced.get(name, -1e9) < now - issue.opened + _SLACK
+        if forced:
+            self._attempts.pop(name, None)
+            return
+        in_window = now < self.maintenance.get(name, 0.0) - 1.0
+        self._require(not in_window, "acted_in_maintenance", name)
+        self._require(spec.mode is not Mode.OBSERVE, "acted_while_observing", name)
+        self._require(
+            spec.mode is not Mode.SUGGEST or issue.approved, "acted_without_approval", name
+        )
+        blamed = sorted(self._known_bad.intersection(spec.depends_on))
+        self._require(not blamed, "acted_before_dependency", f"{name} leans on {blamed}")
+        self._require_budget(name, event.attempt, now)
+
+    def _require_budget(self, name: str, attempt: int, now: float) -> None:
+        budget, backoff = self._budget, self._budget.backoff
+        self._require(attempt <= budget.attempts, "budget_exceeded", f"{name}: attempt {attempt}")
+        last = self._attempts.get(name)
+        self._attempts[name] = (now, attempt)
+        if last is None or attempt <= 1:
+            return
+        since, before = now - last[0], last[1]
+        if before >= budget.attempts:
+            due = budget.rearm_after
+        else:
+            full = min(backoff.max, backoff.initial * backoff.factor ** (before - 1))
+            due = full * (1 - backoff.jitter)
+        # Half a second for the way between the decision and its event.
+        self._require(
+            since >= due - 0.5,
+            "healed_in_a_hurry",
+            f"{name}: attempt {attempt} came {since:.3f} s after attempt {before}; due {due:.3f} s",
+        )
+
+    def require_noise(self) -> None:
+        """Nobody waits in silence: what is withheld for long has been escalated."""
+        for name, issue in self._open.items():
+            waited = self._now() - issue.opened
+            quiet = issue.withheld in {None, "paused", "maintenance"} or issue.escalated
+            self._require(
+                quiet or waited <= self._budget.escalate_after + 2 * _SLACK,
+                "silence",
+                f"{issue.component} waits for {waited:.0f} s ({issue.withheld}), issue {name}",
+            )

@@ -320,7 +320,8 @@ class Engine:
     async def _remember(self) -> None:
         """What back-off, recurrence, quorum and dependencies need of the past."""
         after = 0
-        health: dict[str, list[Health]] = {}
+        was_healthy: set[str] = set()
+        health: dict[str, Health] = {}
         owners: dict[str, Keeper] = {}
         begun: set[str] = set()
         while batch := await self.log.read(after=after):
@@ -336,14 +337,16 @@ class Engine:
                     owners[event.originator_id].remember_attempt(event)
                     begun.add(event.originator_id)
                 elif isinstance(event, HealthChanged) and event.component in self._keepers:
-                    health.setdefault(event.component, []).append(event.after)
+                    health[event.component] = event.after
+                    if event.after is Health.HEALTHY:
+                        was_healthy.add(event.component)
             after = batch[-1].position
         # Until it is looked at again, a component is what it was last: who leans on one that was
         # down must not be healed before it.
-        for name, states in health.items():
-            if Health.HEALTHY in states:
-                self.fleet.mark(name, healthy=True)
-            if states[-1] is Health.UNHEALTHY:
+        for name in was_healthy:
+            self.fleet.mark(name, healthy=True)
+        for name, state in health.items():
+            if state is Health.UNHEALTHY:
                 self.fleet.mark(name, healthy=False)
         # Before anybody asks for a place: those that were taken are still taken.
         for name, issue in (await self.log.open_issues()).items():

@@ -7,6 +7,7 @@ durable before the effect, the outcome follows, and only fresh probes end an iss
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar, assert_never
@@ -34,7 +35,7 @@ from healer.domain.routing import (
 from healer.domain.spec import Mode
 from healer.engine.fleet import FleetBook
 from healer.engine.journal import Journal
-from healer.errors import HostError
+from healer.errors import HostError, IllegalCommandError, StoreError
 from healer.playbooks import ACTIONS, Action, Instance, Plan, Skip, StepFailedError, probe_until
 from healer.playbooks.action import Verdict
 from healer.ports import Clock
@@ -62,6 +63,16 @@ class Wishes:
     forced: bool = False
     playbooks: tuple[str, ...] | None = None
     skip: tuple[str, ...] = ()
+
+
+class _Answer:
+    """What an operator says to a suggested heal; `recorded` ends when the log has it."""
+
+    def __init__(self, actor: str, refusal: str | None = None) -> None:
+        self.actor = actor
+        self.refusal = refusal
+        self.command = "approve the heal" if refusal is None else "refuse the heal"
+        self.recorded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
 
 class Heal:
@@ -93,9 +104,10 @@ class Heal:
         self._late: dict[str, asyncio.Task[Check]] = {}
         self._deferred: list[str] = []
         self._go = asyncio.Event()
-        self._approval = asyncio.Event()
         self._abandoned = False
         self._approval_ends: float | None = None
+        self._answers: deque[_Answer] = deque()
+        self._answered = asyncio.Event()
         self.acting = False
         self._rerouted = False
         self._first_start = issue.recurrence == 0 and instance.component.process is None
@@ -121,7 +133,10 @@ class Heal:
         finally:
             for task in self._late.values():
                 task.cancel()
-            self._end_acting()
+            self._refuse_answers()
+            if self.issue.closed or self._stopping.is_set():
+                # Not where log or host failed: the heal goes on in a moment, in its old place.
+                self._end_acting()
             if self.issue.closed:
                 self._instance.release()
 
@@ -137,16 +152,34 @@ class Heal:
         self._go.set()
 
     async def approve(self, actor: str) -> None:
-        """An operator allows the suggested heal."""
-        self.issue.grant_approval(stamp=self._journal.stamp(actor))
-        await self._save()
-        self._approval.set()
+        """An operator allows the suggested heal; returns when that is durable.
+
+        Raises:
+            IllegalCommandError: nothing is suggested (any more).
+            StoreError: it could not be made durable, and does not count.
+        """
+        await self._answer(_Answer(actor))
 
     async def deny(self, actor: str, reason: str) -> None:
-        """An operator refuses the suggested heal."""
-        self.issue.deny_approval(reason, stamp=self._journal.stamp(actor))
-        await self._save()
-        self._approval.set()
+        """An operator refuses the suggested heal; otherwise as `approve`."""
+        await self._answer(_Answer(actor, reason))
+
+    async def _answer(self, answer: _Answer) -> None:
+        # The heal's own task records it: whoever else did would leave the issue knowing what the
+        # log does not, when the append fails.
+        if not isinstance(self.issue.approval, ApprovalRequested):
+            raise IllegalCommandError(answer.command, "nothing is suggested")
+        self._answers.append(answer)
+        self._answered.set()
+        await answer.recorded
+
+    def _refuse_answers(self) -> None:
+        while self._answers:
+            answer = self._answers.popleft()
+            if not answer.recorded.done():
+                answer.recorded.set_exception(
+                    IllegalCommandError(answer.command, "nothing is suggested any more")
+                )
 
     async def _make(self, move: decision.Move) -> None:
         match move:
@@ -284,21 +317,39 @@ class Heal:
             age = (self._clock.now() - asked.timestamp).total_seconds()
             self._approval_ends = self._clock.monotonic() + asked.expires_in - max(0.0, age)
         left = max(0.0, self._approval_ends - self._clock.monotonic())
-        woken = await self._wait(left, self._approved_or_changed())
-        if woken == "timeout" and isinstance(self.issue.approval, ApprovalRequested):
+        woken = await self._wait(left, self._answered_or_changed())
+        if self._answers:
+            await self._record_answer(self._answers.popleft())
+        elif woken == "timeout":
             self.issue.deny_approval("expired", stamp=self._stamp("policy"))
 
-    async def _approved_or_changed(self) -> None:
+    async def _answered_or_changed(self) -> None:
         """Until somebody has answered the suggestion, or none is needed any more."""
-        while not self._approval.is_set() and self._mode is Mode.SUGGEST:
+        while not self._answered.is_set() and self._mode is Mode.SUGGEST:
             changed = asyncio.create_task(self._fleet.changed())
-            answered = asyncio.create_task(self._approval.wait())
+            answered = asyncio.create_task(self._answered.wait())
             try:
                 await asyncio.wait((changed, answered), return_when=asyncio.FIRST_COMPLETED)
             finally:
                 for task in (changed, answered):
                     task.cancel()
                 await asyncio.gather(changed, answered, return_exceptions=True)
+
+    async def _record_answer(self, answer: _Answer) -> None:
+        stamp = self._journal.stamp(answer.actor)
+        if answer.refusal is None:
+            self.issue.grant_approval(stamp=stamp)
+        else:
+            self.issue.deny_approval(answer.refusal, stamp=stamp)
+        try:
+            await self._save()
+        except BaseException as error:
+            # Who waits for the answer is told; a cancelled heal is no failure of the log.
+            lost = error if isinstance(error, StoreError) else StoreError("cannot record: stopped")
+            answer.recorded.set_exception(lost)
+            raise
+        answer.recorded.set_result(None)
+        self._refuse_answers()
 
     async def _remediate(self) -> None:
         """Wait for leave of the budget, then begin."""

@@ -14,6 +14,7 @@ from healer.domain.component import Component, component_stream
 from healer.domain.events import IssueDetected, RemediationStarted
 from healer.domain.health import Health, HealthState
 from healer.domain.issue import NetworkIssue
+from healer.domain.lifecycle import State
 from healer.domain.probe import Outcome, ProbeResult
 from healer.domain.process import OwnerProof, ProcessIdentity
 from healer.domain.spec import Criticality, IssueType, Severity
@@ -130,8 +131,7 @@ class Keeper:
             IllegalCommandError: none is.
             StoreError: it is not durable, and does not hold.
         """
-        heal = self._suggested("approve")
-        await self._durably(heal.approve(actor))
+        await self._suggested("approve").approve(actor)
 
     async def deny(self, actor: str, reason: str) -> None:
         """Refuse the heal that is suggested.
@@ -140,8 +140,7 @@ class Keeper:
             IllegalCommandError: none is.
             StoreError: it is not durable, and does not hold.
         """
-        heal = self._suggested("deny")
-        await self._durably(heal.deny(actor, reason))
+        await self._suggested("deny").deny(actor, reason)
 
     def maintenance_left(self) -> float:
         """Seconds that are left of the maintenance window; 0 when none is open."""
@@ -229,9 +228,14 @@ class Keeper:
         if self.instance.process is None:
             await self.instance.reacquire()
         open_id = (await log.open_issues()).get(self.name)
+        issue = None
         if open_id is not None:
             issue = NetworkIssue.replay(open_id, await log.stream(open_id))
-            _log.info("issue_resumed", component=self.name, issue=open_id, state=str(issue.state))
+        if issue is None or issue.state is not State.REMEDIATING:
+            # Whatever was thought before the log failed: by the log no heal is under way.
+            self._fleet.end(self.name)
+        if issue is not None:
+            _log.info("issue_resumed", component=self.name, issue=issue.id, state=str(issue.state))
             await self._heal(issue, Wishes(actor="recovery"), first_seen=None)
 
     def remember(self, issue_id: str, detected: IssueDetected) -> None:

@@ -166,15 +166,22 @@ async def _settle_targets(instance: Instance, intent: StepStarted) -> Verdict:
     alive: list[ProcessIdentity] = []
     gone: list[ProcessIdentity] = []
     for target in intent.targets:
-        held = await instance.host.reacquire(target.process)
-        if held is None or held.gone():
-            gone.append(target.process)
-        else:
-            alive.append(target.process)
-        if held is not None:
-            held.close()
+        lives = await _may_live(instance, target.process)
+        (alive if lives else gone).append(target.process)
     settlement = Settlement.ABSENT if alive or not gone else Settlement.OBSERVED
     return settlement, StepResult(stopped=tuple(gone), port=intent.port)
+
+
+async def _may_live(instance: Instance, identity: ProcessIdentity) -> bool:
+    """Whether a process still lives. One of its pid that cannot be told from it (a kernel without
+    pidfd inodes) may be it: the next look proves the owner anew, so that nothing is risked."""
+    held = await instance.host.hold(identity.pid)
+    if held is None:
+        return False
+    try:
+        return held.identity.same_as(identity) is not False and not held.gone()
+    finally:
+        held.close()
 
 
 def _as_result(stopped: Stopped) -> StepResult:

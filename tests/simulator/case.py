@@ -56,6 +56,8 @@ KINDS: Final = {
     "deny": 1,
     "pause": 2,
     "maintenance": 2,
+    "rearm": 1,
+    "mode": 2,
 }
 """What can go wrong, or be asked for, and how often it is drawn."""
 
@@ -74,7 +76,11 @@ TRIGGERS: Final = (
 )
 """States in which a fault may be made to happen: before an append, a look, a signal or a start."""
 
-_ON_TRIGGER: Final = ("kill", "kill", "kill", "reuse", "crash", "rob", "store_down", "lost_answer")
+_ON_TRIGGER: Final = (
+    *("kill", "kill", "kill"),
+    *("reuse", "crash", "rob", "sicken", "hang"),
+    *("store_down", "lost_answer", "approve", "maintenance"),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Any, Final
 import structlog
 
 from healer.domain.component import Component, component_stream
-from healer.domain.events import ApprovalRequested, Event
+from healer.domain.events import Event
 from healer.domain.probe import Reason
 from healer.domain.spec import (
     Backoff,
@@ -102,7 +102,6 @@ class _Simulation:
         self.lives = 0
         self.tasks: dict[int, set[asyncio.Task[Any]]] = {}
         self.helpers: set[asyncio.Task[Any]] = set()
-        self.stop = asyncio.Event
 
     # The play
 
@@ -113,7 +112,9 @@ class _Simulation:
         self.clock = FakeClock(time=loop.time)
         self.prober = SimProber(self.world)
         self.log = SimLog(self._met, self._appended)
-        self.watcher = Watcher(self.specs, self.budget, self.world, self.prober, loop.time)
+        self.watcher = Watcher(
+            self.specs, self.budget, self.world, self.prober, loop.time, self.clock.now
+        )
         self.world.on_signal = self.watcher.signalled
         self.world.on_end = self.watcher.ended
         self.reborn = asyncio.Event()
@@ -260,9 +261,7 @@ class _Simulation:
 
         async def live() -> None:
             await engine.start()
-            engine.fleet.pause(paused=self.watcher.paused)
-            error = await engine.failed()
-            raise error
+            raise await engine.failed()
 
         token = _life.set(life)
         try:
@@ -503,7 +502,6 @@ class _Simulation:
     def _do_wall(self, fault: Fault, name: str) -> None:
         self.clock.set_wall(fault.value * 7200)
         self.jumped = True
-        self.watcher.jumped()
 
     # People
 
@@ -533,29 +531,53 @@ class _Simulation:
     def _do_approve(self, fault: Fault, name: str) -> None:
         async def keep_saying_yes() -> None:
             for _ in range(20):
-                for each in self.names:
-                    if self.engine.status(each).issue is not None:
-                        try:
-                            await self.engine.approve(each, "api:sim")
-                        except HealerError:
-                            continue
+                for issue in self.watcher.open:
+                    try:
+                        await self.engine.controls.approve(issue, "api:sim")
+                    except HealerError:
+                        continue
                 await asyncio.sleep(5.0)
 
         self._ask(keep_saying_yes)
 
     def _do_deny(self, fault: Fault, name: str) -> None:
-        self._ask(lambda: self.engine.deny(name, "api:sim", "no"))
+        for issue, component in self.watcher.open.items():
+            if component == name:
+                self._ask(lambda issue=issue: self.engine.controls.deny(issue, "api:sim", "no"))
 
     def _do_pause(self, fault: Fault, name: str) -> None:
-        self._pause(paused=True)
-        asyncio.get_running_loop().call_later(fault.lasts, lambda: self._pause(paused=False))
+        self._ask(lambda: self.engine.controls.begin_pause("api:sim", "storm"))
 
-    def _pause(self, *, paused: bool) -> None:
-        self.watcher.paused = paused
-        self.engine.fleet.pause(paused=paused)
+        async def keep_resuming() -> None:
+            """People try again when they are told that it was not written."""
+            await asyncio.sleep(fault.lasts)
+            while self.watcher.paused:
+                self._ask(lambda: self.engine.controls.end_pause("api:sim", "over"))
+                await asyncio.sleep(10.0)
+
+        self._spawn(keep_resuming())
 
     def _do_maintenance(self, fault: Fault, name: str) -> None:
-        pass
+        controls = self.engine.controls
+        self._ask(lambda: controls.begin_maintenance(name, fault.lasts, "api:sim", "deploy"))
+
+    def _do_rearm(self, fault: Fault, name: str) -> None:
+        self._ask(lambda: self.engine.controls.rearm(name, "api:sim", "again"))
+
+    def _do_mode(self, fault: Fault, name: str) -> None:
+        """Somebody takes a component out of the healer's hands, and gives it back later."""
+        before = self.specs[name].mode
+        self._ask(lambda: self.engine.controls.change_mode(name, Mode.OBSERVE, "api:sim", "look"))
+
+        async def keep_giving_back() -> None:
+            await asyncio.sleep(fault.lasts)
+            while self.watcher.modes[name] is not before:
+                self._ask(
+                    lambda: self.engine.controls.change_mode(name, before, "api:sim", "looked")
+                )
+                await asyncio.sleep(10.0)
+
+        self._spawn(keep_giving_back())
 
 
 def _components(case: Case) -> tuple[dict[str, ComponentSpec], dict[str, Program]]:

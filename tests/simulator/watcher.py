@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Final
 
 from healer.domain.events import (
     ApprovalGranted,
+    BudgetReset,
     Event,
+    FleetPaused,
+    FleetResumed,
     HealthChanged,
     HealWithheld,
     IssueDetected,
     IssueEscalated,
     IssueFailed,
     IssueVerified,
+    MaintenanceEnded,
+    MaintenanceStarted,
+    ModeChanged,
     PortRebound,
     RemediationStarted,
     StepFailed,
@@ -55,7 +62,6 @@ class _Issue:
     remediating: bool = False
     escalated: bool = False
     withheld: str | None = None
-    actors: set[str] = field(default_factory=set)
 
 
 class Watcher:
@@ -68,17 +74,21 @@ class Watcher:
         machine: Machine,
         prober: SimProber,
         now: Callable[[], float],
+        wall: Callable[[], datetime],
     ) -> None:
         self._specs = specs
         self._budget = budget
         self._machine = machine
         self._prober = prober
         self._now = now
+        self._wall = wall
         self.first: Broken | None = None
         self.ports = {name: spec.port for name, spec in specs.items()}
         self.events = 0
         self.paused = False
-        self.maintenance: dict[str, float] = {}
+        self.modes = {name: spec.mode for name, spec in specs.items()}
+        self._windows: dict[str, datetime] = {}
+        self._begun: dict[str, float] = {}
         self.forced: dict[str, float] = {}
         self.last_bad: dict[str, float] = {}
         self._open: dict[str, _Issue] = {}
@@ -99,10 +109,6 @@ class Watcher:
     def open(self) -> dict[str, str]:
         """Open issue → its component."""
         return {name: issue.component for name, issue in self._open.items()}
-
-    def jumped(self) -> None:
-        """The wall clock jumped: a label that a later healer must take for what it is."""
-        self._attempts.clear()
 
     def forget_attempts(self) -> None:
         """A new healer knows the age of the last attempts only by labels that had jumped."""
@@ -163,8 +169,6 @@ class Watcher:
     def _take(self, position: int, event: Event) -> None:
         now = self._now()
         issue = self._open.get(event.originator_id)
-        if issue is not None:
-            issue.actors.add(event.actor)
         match event:
             case IssueDetected():
                 by_hand = event.actor.startswith("api:")
@@ -192,7 +196,21 @@ class Watcher:
                 self._require(
                     issue.intent is None, "ended_in_mid_step", f"{event.event_id} has an intent"
                 )
+                self._begun[issue.component] = now
                 del self._open[event.originator_id]
+            case FleetPaused():
+                self.paused = True
+            case FleetResumed():
+                self.paused = False
+            case ModeChanged():
+                self.modes[event.component] = event.after
+            case MaintenanceStarted():
+                until = event.timestamp + timedelta(seconds=event.duration)
+                self._windows[event.component] = until
+            case MaintenanceEnded():
+                self._windows.pop(event.component, None)
+            case BudgetReset():
+                self._attempts.pop(event.component, None)
             case PortRebound():
                 self.ports[event.component] = event.new_port
             case HealthChanged():
@@ -213,14 +231,16 @@ class Watcher:
             "healed_without_evidence",
             f"{event.component} was last not well at {bad}",
         )
-        # Evidence has an epoch: as many looks that were bad as the threshold wants, or an end.
-        seen = [truth for time, truth in self._prober.truths.get(event.component, ()) if time > 0]
-        ended = self.last_bad.get(event.component, -1e9) > self._now() - recent
-        enough = seen[-spec.failure_threshold :]
+        # Evidence has an epoch, which begins where the last issue ended: as many bad looks in it as
+        # the threshold wants, or the end of a process.
+        begun = self._begun.get(event.component, -1.0)
+        looks = self._prober.truths.get(event.component, ())
+        seen = [truth for time, truth in looks if time > begun][-spec.failure_threshold :]
+        ended = self.last_bad.get(event.component, -1.0) >= begun
         self._require(
-            ended or not any(enough),
+            ended or (len(seen) >= spec.failure_threshold and not any(seen)),
             "healed_too_soon",
-            f"{event.component}: its last looks were {enough}",
+            f"{event.component}: its looks since {begun} were {seen}",
         )
 
     def _require_truth(self, component: str) -> None:
@@ -246,12 +266,12 @@ class Watcher:
         if forced:
             self._attempts.pop(name, None)
             return
-        in_window = now < self.maintenance.get(name, 0.0) - 1.0
+        until = self._windows.get(name)
+        in_window = until is not None and self._wall() < until - timedelta(seconds=1)
         self._require(not in_window, "acted_in_maintenance", name)
-        self._require(spec.mode is not Mode.OBSERVE, "acted_while_observing", name)
-        self._require(
-            spec.mode is not Mode.SUGGEST or issue.approved, "acted_without_approval", name
-        )
+        mode = self.modes[name]
+        self._require(mode is not Mode.OBSERVE, "acted_while_observing", name)
+        self._require(mode is not Mode.SUGGEST or issue.approved, "acted_without_approval", name)
         blamed = sorted(self._known_bad.intersection(spec.depends_on))
         self._require(not blamed, "acted_before_dependency", f"{name} leans on {blamed}")
         self._require_budget(name, event.attempt, now)
@@ -269,9 +289,9 @@ class Watcher:
         else:
             full = min(backoff.max, backoff.initial * backoff.factor ** (before - 1))
             due = full * (1 - backoff.jitter)
-        # Half a second for the way between the decision and its event.
+        # Two seconds for the way between the decision and its event, which the log may refuse once.
         self._require(
-            since >= due - 0.5,
+            since >= due - 2.0,
             "healed_in_a_hurry",
             f"{name}: attempt {attempt} came {since:.3f} s after attempt {before}; due {due:.3f} s",
         )

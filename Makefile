@@ -20,7 +20,7 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint format types floors coverage bench soak spark lock clean
+.PHONY: help demo test check lint format types floors coverage bench soak simulate spark lock clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -53,6 +53,9 @@ coverage: $(DEVELOPMENT) ## Run every test and say which branches none of them t
 bench: $(DEVELOPMENT) ## Measure, and print tables with medians and ratios
 	@for bench in $(or $(BENCH),$(wildcard tests/bench/bench_*.py)); do \
 		$(BIN)/python "$$bench" $(ARGS) || exit; done
+
+simulate: $(DEVELOPMENT) ## Two virtual hours of faults for each seed (ARGS="--seeds 10000", "--bugs")
+	@$(BIN)/python -m tests.simulator $(ARGS)
 
 soak: $(DEVELOPMENT) ## Kill the healer in mid-heal, for as long as asked (ARGS="--kills 10000")
 	@$(BIN)/python -m tests.soak $(ARGS)

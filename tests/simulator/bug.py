@@ -19,6 +19,7 @@ from healer.domain.policy import Withhold
 from healer.domain.probe import Outcome
 from healer.domain.process import OwnerProof, ProcessIdentity
 from healer.domain.spec import Mode
+from healer.engine import Engine
 from healer.engine import fleet as fleet_module
 from healer.engine import heal as heal_module
 from healer.engine.fleet import FleetBook
@@ -27,6 +28,7 @@ from healer.engine.journal import Journal
 from healer.engine.keeper import Keeper
 from healer.errors import StoreError
 from healer.playbooks import instance as instance_module
+from healer.playbooks import stop as stop_module
 from healer.playbooks.instance import Instance, Occupancy
 from healer.playbooks.start import Start
 from healer.playbooks.stop import Terminate
@@ -95,10 +97,6 @@ async def _is_well(_instance: Any, _port: int, **_options: Any) -> Any:
     return True, [result]
 
 
-async def _started(_self: Any, _instance: Any, _issue: Any, intent: Any) -> Any:
-    return Settlement.OBSERVED, StepResult(port=intent.port)
-
-
 async def _not_started(_self: Any, _instance: Any, _issue: Any, intent: Any) -> Any:
     return Settlement.ABSENT, StepResult(port=intent.port)
 
@@ -139,7 +137,9 @@ async def _save_and_hope(self: Journal, *aggregates: Any) -> None:
         return
 
 
-def _observe_unknown(self: HealthState, outcome: Outcome, thresholds: Any, *, starting: bool) -> Any:
+def _observe_unknown(
+    self: HealthState, outcome: Outcome, thresholds: Any, *, starting: bool
+) -> Any:
     seen = Outcome.UNHEALTHY if outcome is Outcome.UNKNOWN else outcome
     return _OBSERVE(self, seen, thresholds, starting=starting)
 
@@ -168,6 +168,18 @@ def _unasked(issue: Any, mode: Mode) -> Any:
 _NEXT_MOVE = decision.next_move
 
 
+async def _nothing(_self: Any) -> None:
+    return
+
+
+async def _is_known(instance: Instance, identity: ProcessIdentity) -> bool:
+    held = await instance.host.reacquire(identity)
+    if held is None:
+        return False
+    held.close()
+    return True
+
+
 async def _stop_without_end(self: FakeHost, processes: Any, *, grace: float) -> Any:
     """Says that they are gone as soon as they were told to go."""
     stopped = await _STOP(self, processes, grace=0.0)
@@ -192,9 +204,11 @@ BUGS: Final[dict[str, tuple[_Planting, ...]]] = {
         (instance_module, "prove_owner", lambda *_: OwnerProof.CMDLINE),
     ),
     "a group number proves a member": ((FakeHost, "members", _members_of_group_number),),
-    "the intent is not durable before the effect": ((Terminate, "looks", True), (Start, "looks", True)),
+    "the intent is not durable before the effect": (
+        (Terminate, "looks", True),
+        (Start, "looks", True),
+    ),
     "a failed append is ignored": ((Journal, "save", _save_and_hope),),
-    "an interrupted start is taken for done": ((Start, "settle", _started),),
     "an interrupted start is not looked for": ((Start, "settle", _not_started),),
     "an open issue is not resumed": ((Keeper, "_begin", _begin_anew),),
     "a stranger's 200 is a cure": ((Watch, "usurped", _says),),
@@ -207,8 +221,8 @@ BUGS: Final[dict[str, tuple[_Planting, ...]]] = {
     "no back-off": ((policy, "backoff_delay", lambda *_: 0.0),),
     "a budget that is never spent": ((policy, "_by_ledger", lambda *_: None),),
     "a spent budget is never re-armed": (_gate_with(_never_again("budget_spent")),),
-    "a back-off that is never over": (_gate_with(_never_again("backoff")),),
     "a pause is overlooked": (_gate_with(_of_fleet(paused=False)),),
+    "a window is overlooked": (_gate_with(_of_fleet(maintenance=False)),),
     "a dependency is overlooked": (_gate_with(_of_fleet(blocked_by=None)),),
     "observe acts": ((Heal, "_mode", property(lambda _self: Mode.ACT)),),
     "suggest acts unasked": ((heal_module.decision, "next_move", _unasked),),
@@ -218,6 +232,8 @@ BUGS: Final[dict[str, tuple[_Planting, ...]]] = {
     ),
     "processes are never let go": ((Occupancy, "close", lambda _self, keep=None: None),),
     "a reservation is never given up": ((Instance, "release", lambda _self: None),),
+    "nothing is remembered": ((Engine, "_remember", _nothing),),
+    "who cannot be told from another is gone": ((stop_module, "_may_live", _is_known),),
     "gone means told to go": ((FakeHost, "stop", _stop_without_end),),
 }
 """Name → what is put in the place of what."""

@@ -1,4 +1,4 @@
-"""A case: components, and what goes wrong with them when. Data, so that it can be kept and shrunk."""
+"""A case: components, and what goes wrong with them when. Data: it can be kept and shrunk."""
 
 from __future__ import annotations
 

@@ -42,7 +42,9 @@ class Machine(World):
         self._next = 0
         super().__init__(pidfd_inodes=pidfd_inodes)
 
-    def spawn(self, name: str = "service", *, pid: int | None = None, **fields: Any) -> WorldProcess:
+    def spawn(
+        self, name: str = "service", *, pid: int | None = None, **fields: Any
+    ) -> WorldProcess:
         """See `World.spawn`; without a pid, the next one that is free of a small circle."""
         while pid is None:
             candidate = _FIRST_PID + self._next % _PIDS
@@ -204,4 +206,3 @@ class SimLog(MemoryLog):
             self.loses_answer = False
             raise StoreError("cannot say whether it was written: input/output error")
         return position
-

@@ -12,7 +12,6 @@ from typing import Any, Final
 
 import structlog
 
-from healer.domain.component import Component, component_stream
 from healer.domain.events import Event
 from healer.domain.probe import Reason
 from healer.domain.spec import (
@@ -37,7 +36,7 @@ from projections.fold import Fold
 from replay.audit import legality
 from tests.simulator.case import LASTING, Case, Fault
 from tests.simulator.machine import Machine, SimHost, SimLauncher, SimLog, SimProber
-from tests.simulator.watcher import Broken, Watcher
+from tests.simulator.watcher import BrokenError, Watcher
 
 __all__ = ["Result", "run"]
 
@@ -56,7 +55,7 @@ class Result:
     """`broken` is the first invariant that did not hold, None when all did. `digest` is over all
     that was written; `story` tells it."""
 
-    broken: Broken | None
+    broken: BrokenError | None
     digest: str
     events: int
     issues: int
@@ -69,7 +68,9 @@ class Result:
 def run(case: Case, *, story: bool = False) -> Result:
     """Run a case to its end, or to the first invariant that does not hold."""
     structlog.configure(
-        processors=[_drop], logger_factory=structlog.ReturnLoggerFactory(), cache_logger_on_first_use=False
+        processors=[_drop],
+        logger_factory=structlog.ReturnLoggerFactory(),
+        cache_logger_on_first_use=False,
     )
     try:
         return simulate(_Simulation(case).play(story=story))
@@ -113,7 +114,12 @@ class _Simulation:
         self.prober = SimProber(self.world)
         self.log = SimLog(self._met, self._appended)
         self.watcher = Watcher(
-            self.specs, self.budget, self.world, self.prober, loop.time, self.clock.now
+            self.specs,
+            self.budget,
+            self.world,
+            self.prober,
+            now=loop.time,
+            wall=self.clock.now,
         )
         self.world.on_signal = self.watcher.signalled
         self.world.on_end = self.watcher.ended
@@ -129,7 +135,7 @@ class _Simulation:
                 await self._settle()
         except Exception as error:
             text = "".join(traceback.format_exception(error)[-6:])
-            self.watcher.found(Broken("defect", f"{type(error).__name__}: {error}\n{text}"))
+            self.watcher.found(BrokenError("defect", f"{type(error).__name__}: {error}\n{text}"))
         facts = await self.log.read(limit=1_000_000)
         digest = hashlib.sha256()
         for recorded in facts:
@@ -162,11 +168,18 @@ class _Simulation:
         self.prober.says.clear()
         deadline = self.now() + _LIVENESS
         while not self._calm() and self.now() < deadline and not self.broken.is_set():
+            # A window is so long by the wall clock, and that has jumped.
+            for name in self.watcher.windows:
+                self._ask(
+                    lambda name=name: self.engine.controls.end_maintenance(name, "api:sim", "over")
+                )
             await self._pass(5.0)
         if self.broken.is_set():
             return
         if not self._calm():
-            self.watcher.found(Broken("not_alive", f"after {_LIVENESS:.0f} s: {self._state()}"))
+            self.watcher.found(
+                BrokenError("not_alive", f"after {_LIVENESS:.0f} s: {self._state()}")
+            )
             return
         await self._pass(60.0)
         head = await self.log.head()
@@ -174,22 +187,22 @@ class _Simulation:
         grown = await self.log.read(after=head)
         undisturbed = all(self.world.well(name, self._port(name)) for name in self.names)
         if grown and undisturbed and not self.broken.is_set():
-            self.watcher.found(Broken("noise", f"a quiet time wrote {_line(grown[0])}"))
+            self.watcher.found(BrokenError("noise", f"a quiet time wrote {_line(grown[0])}"))
         await self.engine.stop()
         await self._judge()
 
     async def _judge(self) -> None:
         facts = await self.log.read(limit=1_000_000)
         for problem in legality(facts):
-            self.watcher.found(Broken("illegal", problem.message))
+            self.watcher.found(BrokenError("illegal", problem.message))
         if self.host.holding:
-            self.watcher.found(Broken("leak", f"still held: {self.host.holding}"))
+            self.watcher.found(BrokenError("leak", f"still held: {self.host.holding}"))
         if self.world.reserved:
-            self.watcher.found(Broken("leak", f"still reserved: {self.world.reserved}"))
+            self.watcher.found(BrokenError("leak", f"still reserved: {self.world.reserved}"))
         fold = Fold(ALL)
         fold.apply(facts)
         for name, stopped in fold.stopped.items():
-            self.watcher.found(Broken("projection", f"{name}: {stopped}"))
+            self.watcher.found(BrokenError("projection", f"{name}: {stopped}"))
 
     def _port(self, name: str) -> int:
         return self.watcher.ports[name]
@@ -205,10 +218,10 @@ class _Simulation:
                 return False
             if healable and not self.world.well(name, self._port(name)):
                 return False
-            if not healable and not self.world.well(name, self._port(name)):
-                # Nobody may act: it is enough that it is known.
-                if name not in waiting and spec.mode is Mode.OBSERVE:
-                    return False
+            # Where nobody may act it is enough that it is known.
+            known = name in waiting or spec.mode is not Mode.OBSERVE
+            if not (healable or known or self.world.well(name, self._port(name))):
+                return False
         return True
 
     def _healable(self, name: str) -> bool:
@@ -221,7 +234,10 @@ class _Simulation:
 
     def _state(self) -> dict[str, Any]:
         return {
-            name: (self.world.well(name, self._port(name)), str(self.engine.status(name).health.health))
+            name: (
+                self.world.well(name, self._port(name)),
+                str(self.engine.status(name).health.health),
+            )
             for name in self.names
         } | {"open": self.watcher.open, "life": self.life}
 
@@ -277,7 +293,7 @@ class _Simulation:
         if not task.cancelled() and task.exception() is not None:
             error = task.exception()
             text = "".join(traceback.format_exception(error)[-8:])
-            self.watcher.found(Broken("defect", f"a healer died of {error!r}\n{text}"))
+            self.watcher.found(BrokenError("defect", f"a healer died of {error!r}\n{text}"))
             self.broken.set()
 
     def _die(self, after: float) -> None:
@@ -311,7 +327,8 @@ class _Simulation:
     def _launcher(self, spec: ComponentSpec) -> Launcher | None:
         if isinstance(spec.launch, HookLaunch):
             return FakeLauncher(
-                self.host, lambda _port: Program(name="announce", address=None, exits_after=0.1),
+                self.host,
+                lambda _port: Program(name="announce", address=None, exits_after=0.1),
                 kind="hook",
             )
         managed = isinstance(spec.launch, SystemdLaunch)
@@ -358,9 +375,7 @@ class _Simulation:
     def _for_a_while(self, fault: Fault, name: str) -> None:
         key = (name, fault.kind)
         self.conditions[key] = True
-        asyncio.get_running_loop().call_later(
-            fault.lasts, lambda: self.conditions.pop(key, None)
-        )
+        asyncio.get_running_loop().call_later(fault.lasts, lambda: self.conditions.pop(key, None))
 
     def _own(self, name: str) -> WorldProcess | None:
         return self.world.serving(name, self._port(name))
@@ -466,9 +481,7 @@ class _Simulation:
 
     def _say(self, fault: Fault, name: str, reason: Reason) -> None:
         self.prober.says[name] = reason
-        asyncio.get_running_loop().call_later(
-            fault.lasts, lambda: self.prober.says.pop(name, None)
-        )
+        asyncio.get_running_loop().call_later(fault.lasts, lambda: self.prober.says.pop(name, None))
 
     def _do_kill(self, fault: Fault, name: str) -> None:
         self._die(min(fault.lasts, 60.0))
@@ -487,9 +500,7 @@ class _Simulation:
 
     def _do_store_down(self, fault: Fault, name: str) -> None:
         self.log.down = True
-        asyncio.get_running_loop().call_later(
-            fault.lasts, lambda: setattr(self.log, "down", False)
-        )
+        asyncio.get_running_loop().call_later(fault.lasts, lambda: setattr(self.log, "down", False))
 
     def _do_lost_answer(self, fault: Fault, name: str) -> None:
         self.log.loses_answer = True
@@ -598,7 +609,10 @@ def _components(case: Case) -> tuple[dict[str, ComponentSpec], dict[str, Program
         program = Program(name=name, ready_after=0.5)
         match profile:
             case "movable":
-                fields |= {"rebind": PortRange(first=port + 1, last=port + 3), "announce": ("tell",)}
+                fields |= {
+                    "rebind": PortRange(first=port + 1, last=port + 3),
+                    "announce": ("tell",),
+                }
             case "leaning" if index:
                 fields["depends_on"] = (f"c{index - 1}",)
             case "slow":

@@ -36,14 +36,14 @@ from healer.ports import Recorded
 from healer.testing import WorldProcess
 from tests.simulator.machine import Machine, SimProber
 
-__all__ = ["Broken", "Watcher"]
+__all__ = ["BrokenError", "Watcher"]
 
 _ENDING: Final = frozenset({"terminate", "evict", "terminate_reserved"})
 _SLACK: Final = 15.0
 """Virtual seconds that looks and their timeouts may take between a truth and its event."""
 
 
-class Broken(Exception):
+class BrokenError(Exception):
     """An invariant does not hold. `code` is a stable word."""
 
     def __init__(self, code: str, detail: str) -> None:
@@ -65,7 +65,7 @@ class _Issue:
 
 
 class Watcher:
-    """Keeps what is needed to judge; `check` functions raise `Broken`, `first` is the first one."""
+    """Keeps what is needed to judge. `first` is the first invariant that did not hold."""
 
     def __init__(
         self,
@@ -73,6 +73,7 @@ class Watcher:
         budget: Budget,
         machine: Machine,
         prober: SimProber,
+        *,
         now: Callable[[], float],
         wall: Callable[[], datetime],
     ) -> None:
@@ -82,12 +83,12 @@ class Watcher:
         self._prober = prober
         self._now = now
         self._wall = wall
-        self.first: Broken | None = None
+        self.first: BrokenError | None = None
         self.ports = {name: spec.port for name, spec in specs.items()}
         self.events = 0
         self.paused = False
         self.modes = {name: spec.mode for name, spec in specs.items()}
-        self._windows: dict[str, datetime] = {}
+        self._windows: dict[str, tuple[datetime, datetime]] = {}
         self._begun: dict[str, float] = {}
         self.forced: dict[str, float] = {}
         self.last_bad: dict[str, float] = {}
@@ -97,13 +98,13 @@ class Watcher:
         self._known_bad: set[str] = set()
         self._attempts: dict[str, tuple[float, int]] = {}
 
-    def found(self, broken: Broken) -> None:
+    def found(self, broken: BrokenError) -> None:
         """Keep the first."""
         self.first = self.first or broken
 
-    def _require(self, holds: bool, code: str, detail: str) -> None:  # noqa: FBT001
+    def _require(self, holds: bool, code: str, detail: str) -> None:
         if not holds:
-            self.found(Broken(code, f"{detail} (at {self._now():.3f} s)"))
+            self.found(BrokenError(code, f"{detail} (at {self._now():.3f} s)"))
 
     @property
     def open(self) -> dict[str, str]:
@@ -206,7 +207,7 @@ class Watcher:
                 self.modes[event.component] = event.after
             case MaintenanceStarted():
                 until = event.timestamp + timedelta(seconds=event.duration)
-                self._windows[event.component] = until
+                self._windows[event.component] = (event.timestamp, until)
             case MaintenanceEnded():
                 self._windows.pop(event.component, None)
             case BudgetReset():
@@ -236,7 +237,7 @@ class Watcher:
         begun = self._begun.get(event.component, -1.0)
         looks = self._prober.truths.get(event.component, ())
         seen = [truth for time, truth in looks if time > begun][-spec.failure_threshold :]
-        ended = self.last_bad.get(event.component, -1.0) >= begun
+        ended = self.last_bad.get(event.component, -2.0) >= begun - 1.0
         self._require(
             ended or (len(seen) >= spec.failure_threshold and not any(seen)),
             "healed_too_soon",
@@ -266,8 +267,9 @@ class Watcher:
         if forced:
             self._attempts.pop(name, None)
             return
-        until = self._windows.get(name)
-        in_window = until is not None and self._wall() < until - timedelta(seconds=1)
+        window = self._windows.get(name)
+        # What was decided in the instant before the window is no breach of it.
+        in_window = window is not None and window[0] < event.timestamp < window[1]
         self._require(not in_window, "acted_in_maintenance", name)
         mode = self.modes[name]
         self._require(mode is not Mode.OBSERVE, "acted_while_observing", name)
@@ -295,6 +297,11 @@ class Watcher:
             "healed_in_a_hurry",
             f"{name}: attempt {attempt} came {since:.3f} s after attempt {before}; due {due:.3f} s",
         )
+
+    @property
+    def windows(self) -> tuple[str, ...]:
+        """Components in a maintenance window."""
+        return tuple(name for name, (_, until) in self._windows.items() if self._wall() < until)
 
     def require_noise(self) -> None:
         """Nobody waits in silence: what is withheld for long has been escalated."""

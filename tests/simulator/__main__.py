@@ -1,0 +1,159 @@
+"""Two virtual hours of a small machine for each seed: the real engine, faults, and what must hold.
+
+    python -m tests.simulator [--seeds 1000] [--from 0] [--workers 2]
+    python -m tests.simulator --seed 17            one seed again: its faults, its history
+    python -m tests.simulator --case FILE          a case that was kept, or exported from a real log
+    python -m tests.simulator --bugs [--seeds 500] plant each known bug: how soon is it found?
+
+Exit status 1: an invariant did not hold (or a planted bug was not found). The first seed that fails
+is shrunk to the faults that it needs, and written to a file that `--case` plays again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from tests.simulator.bug import BUGS, planted
+from tests.simulator.case import Case, generate
+from tests.simulator.simulation import Result, run
+
+_CHUNK = 25
+
+
+def shrink(case: Case, code: str) -> Case:
+    """The case with only those of its faults without which it no longer fails in the same way."""
+    index = 0
+    while index < len(case.faults):
+        smaller = case.without(index)
+        broken = run(smaller).broken
+        if broken is not None and broken.code == code:
+            case = smaller
+        else:
+            index += 1
+    return case
+
+
+def _chunk(first: int, last: int) -> list[tuple[int, Result]]:
+    return [(seed, run(generate(seed))) for seed in range(first, last)]
+
+
+def _results(first: int, count: int, workers: int) -> Iterator[tuple[int, Result]]:
+    with ProcessPoolExecutor(workers) as pool:
+        starts = range(first, first + count, _CHUNK)
+        ends = [min(start + _CHUNK, first + count) for start in starts]
+        for chunk in pool.map(_chunk, starts, ends):
+            yield from chunk
+
+
+def _many(arguments: argparse.Namespace) -> int:
+    begun = time.monotonic()
+    virtual = events = issues = signals = starts = 0
+    failed: list[tuple[int, Result]] = []
+    digest = 0
+    for done, (seed, result) in enumerate(
+        _results(arguments.first, arguments.seeds, arguments.workers), 1
+    ):
+        virtual += result.virtual
+        events, issues = events + result.events, issues + result.issues
+        signals, starts = signals + result.signals, starts + result.starts
+        digest = hash((digest, int(result.digest[:15], 16)))
+        if result.broken is not None:
+            failed.append((seed, result))
+        if sys.stderr.isatty() and done % _CHUNK == 0:
+            print(
+                f"\r{done} of {arguments.seeds} seeds, {len(failed)} broken",
+                end="",
+                file=sys.stderr,
+            )
+    elapsed = time.monotonic() - begun
+    days = virtual / 86400
+    print(
+        f"{arguments.seeds} seeds from {arguments.first}: {len(failed)} broken; {days:.1f} virtual "
+        f"days in {elapsed:.0f} s ({days * 60 / elapsed:.0f} days a minute), {events} events, "
+        f"{issues} issues, {starts} starts, {signals} signals, digest {digest & (2**60 - 1):015x}"
+    )
+    if not failed:
+        return 0
+    for seed, result in failed[:20]:
+        print(f"seed {seed}: {result.broken}")
+    _explain(generate(failed[0][0]), failed[0][1])
+    return 1
+
+
+def _explain(case: Case, result: Result) -> None:
+    assert result.broken is not None
+    small = shrink(case, result.broken.code)
+    print(f"\nseed {case.seed}, shrunk to {len(small.faults)} of {len(case.faults)} faults:")
+    _tell(small)
+    kept = Path(f"simulator-case-{case.seed}.json")
+    kept.write_bytes(small.dump())
+    print(f"\nagain: python -m tests.simulator --seed {case.seed}, or --case {kept}")
+
+
+def _tell(case: Case) -> Result:
+    print(f"components: {', '.join(case.components)}; at most {case.max_concurrent} heals at once")
+    for fault in case.faults:
+        print(f"  {fault}")
+    result = run(case, story=True)
+    print("\n".join(result.story))
+    print(result.broken or f"nothing broken; digest {result.digest}")
+    return result
+
+
+def _bugs(arguments: argparse.Namespace) -> int:
+    missed = 0
+    for name in BUGS:
+        begun = time.monotonic()
+        with planted(name):
+            seed, broken = hunt(arguments.seeds)
+        missed += broken is None
+        found = f"seed {seed:3d}: {broken}" if broken else f"NOT FOUND in {arguments.seeds} seeds"
+        print(f"{name:45} {time.monotonic() - begun:6.1f} s  {found:.110}", flush=True)
+    print(f"{len(BUGS) - missed} of {len(BUGS)} planted bugs found")
+    return 1 if missed else 0
+
+
+def hunt(seeds: int) -> tuple[int, Exception | None]:
+    """The first of so many seeds that breaks something, and what it breaks."""
+    for seed in range(seeds):
+        broken = run(generate(seed)).broken
+        if broken is not None:
+            return seed, broken
+    return seeds, None
+
+
+def main() -> int:
+    """See the module."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.simulator",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--seeds", type=int, default=1000)
+    parser.add_argument("--from", type=int, default=0, dest="first")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--case", type=Path)
+    parser.add_argument("--bugs", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.bugs:
+        return _bugs(arguments)
+    if arguments.case is not None:
+        try:
+            case = Case.load(arguments.case.read_bytes())
+        except (OSError, ValueError) as error:
+            print(f"cannot play {arguments.case}: {error}", file=sys.stderr)
+            return 2
+        return 1 if _tell(case).broken else 0
+    if arguments.seed is not None:
+        return 1 if _tell(generate(arguments.seed)).broken else 0
+    return _many(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""The simulator finds what is planted, nothing where nothing is, and the same thing every time."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.simulator.__main__ import hunt, shrink
+from tests.simulator.bug import BUGS, planted
+from tests.simulator.case import Case, generate
+from tests.simulator.simulation import run
+
+SEEDS = 60
+
+
+def test_nothing_is_broken_in_two_virtual_hours_of_many_seeds() -> None:
+    for seed in range(SEEDS):
+        result = run(generate(seed))
+        assert result.broken is None, f"seed {seed}: {result.broken}"
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", BUGS)
+def test_every_planted_bug_is_found_within_500_seeds(name: str) -> None:
+    with planted(name):
+        _, broken = hunt(500)
+    assert broken is not None
+
+
+_SOON = [
+    "identity is pid and start tick",
+    "everybody on the port is ours",
+    "the intent is not durable before the effect",
+    "a failed append is ignored",
+    "a budget that is never spent",
+    "observe acts",
+    "processes are never let go",
+]
+"""Bugs that the first seeds find: for the ordinary run."""
+
+
+@pytest.mark.parametrize("name", _SOON)
+def test_a_planted_bug_is_found(name: str) -> None:
+    with planted(name):
+        _, broken = hunt(30)
+    assert broken is not None
+
+
+def test_the_same_seed_is_the_same_history_under_any_hash_seed() -> None:
+    script = (
+        "from tests.simulator.case import generate\n"
+        "from tests.simulator.simulation import run\n"
+        "print([run(generate(seed)).digest for seed in (3, 14, 15)])"
+    )
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for hash_seed in ("0", "1", "4711")
+    }
+    assert len(digests) == 1
+
+
+def test_a_failing_case_is_shrunk_to_the_faults_that_it_needs() -> None:
+    with planted("identity is pid and start tick"):
+        seed, broken = hunt(30)
+        case = generate(seed)
+        small = shrink(case, "stranger_signalled")
+        again = run(small).broken
+    assert str(broken).startswith("stranger_signalled")
+    assert len(small.faults) < len(case.faults)
+    assert again is not None
+    assert again.code == "stranger_signalled"
+
+
+def test_a_case_survives_being_written_down() -> None:
+    for seed in range(50):
+        case = generate(seed)
+        assert Case.load(case.dump()) == case
+
+
+@pytest.mark.parametrize("text", [b"{}", b"[]", b'{"seed": 1, "components": ["x"], "faults": []}'])
+def test_what_is_no_case_is_refused(text: bytes) -> None:
+    with pytest.raises(ValueError, match="cannot read a case"):
+        Case.load(text)

@@ -76,10 +76,6 @@ class Watch:
         self.state = self.state.next_epoch(health)
         self._first_bad = None
         self._grace_until = 0.0
-        process = self._instance.process
-        if process is not None and process.gone():
-            # Its end was evidence of the epoch before.
-            self._instance.hold(None)
 
     async def next_detection(self) -> Detection:
         """Watch until the component is in need. Cancel-safe."""

@@ -48,7 +48,10 @@ class BrokenError(Exception):
 
     def __init__(self, code: str, detail: str) -> None:
         self.code = code
-        super().__init__(f"{code}: {detail}")
+        super().__init__(code, detail)
+
+    def __str__(self) -> str:
+        return ": ".join(self.args)
 
 
 @dataclass(slots=True)
@@ -233,11 +236,12 @@ class Watcher:
             f"{event.component} was last not well at {bad}",
         )
         # Evidence has an epoch, which begins where the last issue ended: as many bad looks in it as
-        # the threshold wants, or the end of a process.
+        # the threshold wants, or the end of a process (that it is dead is as true in the next one).
         begun = self._begun.get(event.component, -1.0)
         looks = self._prober.truths.get(event.component, ())
         seen = [truth for time, truth in looks if time > begun][-spec.failure_threshold :]
         ended = self.last_bad.get(event.component, -2.0) >= begun - 1.0
+        ended |= not any(each.pid == each.sid for each in self._machine.owned(event.component))
         self._require(
             ended or (len(seen) >= spec.failure_threshold and not any(seen)),
             "healed_too_soon",

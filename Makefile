@@ -20,13 +20,16 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint format types floors coverage bench soak simulate spark lock clean
+.PHONY: help demo dashboard test check lint format types floors coverage bench soak simulate spark lock clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 demo: $(RUNTIME) ## Break a small stack for real and watch it being healed
 	@$(BIN)/healer demo $(ARGS)
+
+dashboard: $(RUNTIME) ## Keep a small stack breaking, and watch it in a browser
+	@$(BIN)/healer demo --dashboard $(ARGS)
 
 test: $(DEVELOPMENT) ## Run every test, in random order
 	@$(BIN)/python -m pytest $(ARGS)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from healer.cli import choice as _choice
     from healer.cli import read as _read
     from healer.cli import serve as _serve
+    from healer.cli import showcase as _showcase
     from healer.cli import status as _status
     from healer.demo import run as _demo
     from projections import history as _history
@@ -34,6 +35,7 @@ else:
     _history = Lazy("projections.history")
     _read = Lazy("healer.cli.read")
     _serve = Lazy("healer.cli.serve")
+    _showcase = Lazy("healer.cli.showcase")
     _status = Lazy("healer.cli.status")
 
 __all__ = ["app"]
@@ -248,8 +250,17 @@ def demo(
     picture: Annotated[
         Path | None, typer.Option("--picture", help="Draw one healing and the table as SVG.")
     ] = None,
+    dashboard: Annotated[
+        bool, typer.Option("--dashboard", help="Break things until Ctrl-C; watch in a browser.")
+    ] = False,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Of the dashboard; from 8000 on.")
+    ] = None,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between faults there.")] = 5,
 ) -> None:
     """Start a small stack, break it for real, and watch it being healed."""
+    if dashboard:
+        raise typer.Exit(_showcase.showcase(port=port, every=every))
     raise typer.Exit(_demo.demo(json_output=json_output, store=store, keep=keep, picture=picture))
 
 

@@ -33,9 +33,9 @@ from healer.domain.events import ProcessAdopted
 from healer.domain.health import Health
 from healer.domain.process import Launch
 from healer.host.linux import LinuxHost
-from healer.ports import Recorded
+from healer.ports import EventLog, Recorded
 
-__all__ = ["demo"]
+__all__ = ["demo", "end_components", "member_of", "until_up"]
 
 _PIPE_WIDTH: Final = 140
 """Columns where there is no terminal that has its own."""
@@ -90,7 +90,7 @@ def demo(
 
 async def _run(directory: Path, store: str | None, show: Show) -> tuple[dict[str, Any], bool]:
     crash_loop = directory / "crash-loop"
-    members = tuple(_member(fault, crash_loop) for fault in FAULTS)
+    members = tuple(member_of(fault, crash_loop) for fault in FAULTS)
     stack = write_config(directory, members, store=store)
     program = find_spec("healer.demo.component")
     assert program is not None
@@ -107,7 +107,7 @@ async def _run(directory: Path, store: str | None, show: Show) -> tuple[dict[str
             try:
                 show.say(f"starting {len(members) - 1} components in {directory}")
                 await healer.engine.start()
-                await _until_up(healer, stop)
+                await until_up(healer, stop)
                 for number, fault in enumerate(FAULTS, start=1):
                     if stop.is_set():
                         break
@@ -119,7 +119,7 @@ async def _run(directory: Path, store: str | None, show: Show) -> tuple[dict[str
             finally:
                 await healer.engine.stop()
                 await scene.send_strangers_away()
-                await _end_components(healer, host, since=before)
+                await end_components(healer.log, host, since=before)
     show.table(observations)
     assert isinstance(stats, dict)
     show.json(orjson.dumps({key: stats[key] for key in _DOCUMENTED}).decode())
@@ -134,14 +134,14 @@ def _console() -> Console:
     return console if console.is_terminal else Console(width=_PIPE_WIDTH)
 
 
-def _member(fault: Fault, crash_loop: Path) -> Member:
+def member_of(fault: Fault, crash_loop: Path) -> Member:
     options = tuple(
         option.replace("{crash_loop}", str(crash_loop)) for option in fault.member.options
     )
     return Member(fault.member.name, fault.member.host, options, fault.member.rebinds)
 
 
-async def _until_up(healer: Healer, stop: asyncio.Event) -> None:
+async def until_up(healer: Healer, stop: asyncio.Event) -> None:
     """Wait until every component that can be is healthy.
 
     Raises:
@@ -226,16 +226,16 @@ async def _first(*waits: Any, within: float) -> None:
 
 async def _registered_at(healer: Healer, name: str, since: int) -> datetime:
     """When the healer first heard of a component: the begin of a fault that was always there."""
-    for recorded in await _facts(healer, since):
+    for recorded in await _facts(healer.log, since):
         if getattr(recorded.event, "component", None) == name:
             return recorded.event.timestamp
     return datetime.now(UTC)
 
 
-async def _end_components(healer: Healer, host: LinuxHost, *, since: int) -> None:
+async def end_components(log: EventLog, host: LinuxHost, *, since: int) -> None:
     """End every process that was launched since `since`, by its launch."""
     launches: dict[str, Launch] = {}
-    for recorded in await _facts(healer, since):
+    for recorded in await _facts(log, since):
         event = recorded.event
         if isinstance(event, ProcessAdopted) and event.launch_id is not None:
             launches[event.launch_id] = Launch(launch_id=event.launch_id, leader=event.process)
@@ -247,10 +247,10 @@ async def _end_components(healer: Healer, host: LinuxHost, *, since: int) -> Non
             member.close()
 
 
-async def _facts(healer: Healer, since: int) -> Sequence[Recorded]:
+async def _facts(log: EventLog, since: int) -> Sequence[Recorded]:
     found: list[Recorded] = []
     after = since
-    while batch := await healer.log.read(after=after):
+    while batch := await log.read(after=after):
         found += batch
         after = batch[-1].position
     return found

@@ -59,8 +59,18 @@ def free_ports(groups: int) -> list[int]:
     )
 
 
-def write_config(directory: Path, members: tuple[Member, ...], *, store: str | None) -> Stack:
+def write_config(
+    directory: Path,
+    members: tuple[Member, ...],
+    *,
+    store: str | None,
+    listen: str | None = None,
+    reset_after: str = "1m",
+) -> Stack:
     """Write `healer.yaml` for `members`, with the demo's quick pace, and say where each lives.
+
+    `listen` is where the healer itself is asked, `reset_after` the healthy stretch that gives a
+    component its whole budget back.
 
     Raises:
         OSError: it cannot be written, or there are not enough free ports.
@@ -84,6 +94,7 @@ def write_config(directory: Path, members: tuple[Member, ...], *, store: str | N
         components[member.name] = entry
     config = {
         "node": "demo",
+        **({} if listen is None else {"listen": listen}),
         "store": store or "sqlite:///healer.db",
         "logs": "logs/network_healer",
         "defaults": {
@@ -98,7 +109,7 @@ def write_config(directory: Path, members: tuple[Member, ...], *, store: str | N
             "max_concurrent": 4,
             "attempts": 3,
             "rearm_after": "3s",
-            "backoff": {"initial": "250ms", "factor": 2, "max": "2s", "reset_after": "1m"},
+            "backoff": {"initial": "250ms", "factor": 2, "max": "2s", "reset_after": reset_after},
         },
         "components": components,
     }

@@ -82,7 +82,8 @@ class Then:
 
 
 class Past:
-    """The past of `log`. `history` gives the live history, which must know the whole log.
+    """The past of `log`. `history` gives the live history, which must know the whole log; `settled`
+    is told of each copy that was made.
 
     Facts are applied on the event loop, in batches of a few milliseconds: a thread would hold the
     interpreter for as long, and be waited for on top.
@@ -95,11 +96,13 @@ class Past:
         *,
         spacing: int = 2000,
         kept: int = 64,
+        settled: Callable[[], None] = lambda: None,
     ) -> None:
         self._log = log
         self._history = history
         self._spacing = spacing
         self._kept = kept
+        self._settled = settled
         self._positions = array("q")
         self._labels = array("q")
         self._latest = array("q")  # the latest label so far
@@ -148,6 +151,7 @@ class Past:
             if len(self._copies) > self._kept:
                 self._spacing *= 2
                 self._copies = [each for each in self._copies if each[0] % self._spacing == 0]
+            self._settled()
 
     async def at(self, point: Point) -> Then:
         """The world at `point`, of what was read. One question at a time.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections import OrderedDict
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -59,7 +60,8 @@ class _Desk:
 
     def __init__(self, healer: Healer) -> None:
         self._healer = healer
-        self._past = Past(healer.log, lambda: healer.views.state("history"))
+        self._past = Past(healer.log, lambda: healer.views.state("history"), settled=self._settle)
+        self._cold = True
         self._turn = asyncio.Lock()
         self._reading: asyncio.Task[None] | None = None
         self._kept: OrderedDict[tuple[Any, ...], bytes] = OrderedDict()
@@ -107,6 +109,14 @@ class _Desk:
     async def _read(self) -> None:
         async with self._turn:
             await self._past.catch_up()
+            self._settle()
+            self._cold = False
+
+    def _settle(self) -> None:
+        # Of 100,000 issues there are millions of objects that live on: looking through them all for
+        # garbage, again and again while more are made, would hold up the loop for half a second.
+        if self._cold:
+            gc.freeze()
 
     async def _shown(self, point: Point, wish: PastWish) -> dict[str, JsonValue]:
         then = await self._past.at(point)

@@ -75,7 +75,8 @@ const look = (probe) =>
 
 function healing(each) {
   if (each.open_issue) {
-    const word = each.awaits_approval ? "asks for approval" : words(each.issue_state ?? "open");
+    const issue = (world().active ?? []).find((one) => one.issue_id === each.open_issue);
+    const word = each.awaits_approval ? "asks for approval" : words(issue?.state ?? each.issue_state ?? "open");
     return html`<a href=${`#/issue/${encodeURIComponent(each.open_issue)}`}>${word}</a>`;
   }
   if (each.withheld) {

@@ -122,7 +122,12 @@ def build(
     def launcher(spec: ComponentSpec) -> Launcher | None:
         return build_launcher(spec, logs=logs, hold=machine.hold)
 
-    log = log or open_log(config.store, new_log_id=ids.new, witness=config.witness)
+    log = log or open_log(
+        config.store,
+        new_log_id=ids.new,
+        witness=config.witness,
+        rotate_every=config.signing.rotate_every,
+    )
     engine = Engine(
         config.components,
         config.budget,

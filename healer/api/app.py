@@ -24,7 +24,7 @@ from healer.api.heal import dry_run, heal, heal_failing
 from healer.api.json import Json
 from healer.api.past import add_past
 from healer.api.problem import MEDIA_TYPE, Problem, problem_of
-from healer.api.readiness import obstacles
+from healer.api.readiness import obstacles, warnings
 from healer.api.stream import sse
 from healer.api.wish import EventsWish, HealWish, HistoryWish, Nothing, invalid
 from healer.bootstrap import Healer
@@ -174,7 +174,13 @@ def _add_views(app: FastAPI, healer: Healer) -> None:
             answer.component(views, engine.status(name), engine.withheld(name))
             for name in engine.names
         ]
-        return Json({"paused": answer.pause(engine.controls.pause), "components": shown})
+        return Json(
+            {
+                "paused": answer.pause(engine.controls.pause),
+                "warnings": [*obstacles(healer), *warnings(healer)],
+                "components": shown,
+            }
+        )
 
     @app.get(f"{PREFIX}/components/{{name}}")
     async def component(name: str) -> Response:
@@ -239,7 +245,7 @@ def _add_health(app: FastAPI, healer: Healer) -> None:
     async def readyz() -> Response:
         """Whether it can do its work."""
         reasons = obstacles(healer)
-        shown = {"ready": not reasons, "reasons": reasons}
+        shown = {"ready": not reasons, "reasons": reasons, "warnings": warnings(healer)}
         return Json(shown, status_code=503 if reasons else 200)
 
 

@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 from healer.bootstrap import Healer
 
-__all__ = ["obstacles"]
+__all__ = ["obstacles", "warnings"]
 
 
 @runtime_checkable
@@ -18,6 +18,12 @@ class _Inspected(Protocol):
 
     @property
     def unavailable(self) -> str | None: ...
+
+
+def warnings(healer: Healer) -> list[str]:
+    """What keeps the log from being trusted as it should be although the healer can do its work."""
+    said = (getattr(healer.log, name, None) for name in ("unwitnessed", "unrotated"))
+    return [why for why in said if isinstance(why, str)]
 
 
 def obstacles(healer: Healer) -> list[str]:

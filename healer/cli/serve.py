@@ -56,6 +56,11 @@ async def _serve(
     told = asyncio.Event()
     with _signals(told):
         async with assemble(config) as healer:
+            broken = getattr(healer.log, "broken", None)
+            if broken is not None:
+                _log.critical(
+                    "log_broken", problem=broken, consequence="it is only read; nothing is healed"
+                )
             token_file = token_path(config)
             token = await asyncio.to_thread(make_token, token_file)
             _log.info(

@@ -24,10 +24,13 @@ def status(file: Path | None, store: str | None, output: Output | None) -> int:
     found, live = _components(file, store)
     components: list[dict[str, Any]] = found["components"]
     if as_table(output):
+        for warning in found["warnings"]:
+            print_line(warning, "warn")
         _print_pause(found["paused"])
         _print(components, live=live)
     else:
-        print_json({"live": live, "paused": found["paused"], "components": components})
+        shown = {"live": live, "paused": found["paused"], "warnings": found["warnings"]}
+        print_json({**shown, "components": components})
     unhealthy = any(component["health"] == "unhealthy" for component in components)
     return FAILED if unhealthy else FINE
 
@@ -50,7 +53,12 @@ async def _remembered(store: str) -> dict[str, Any]:
 
     async with open_store(store) as log:
         views = await read_views(log, [COMPONENTS, PAUSE])
-        return {"paused": views.view("pause"), "components": views.view("components")}
+        broken = getattr(log, "broken", None)
+        return {
+            "paused": views.view("pause"),
+            "warnings": [f"the log is broken: {broken}"] if broken else [],
+            "components": views.view("components"),
+        }
 
 
 def _print_pause(paused: dict[str, Any] | None) -> None:

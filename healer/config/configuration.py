@@ -42,6 +42,13 @@ class Defaults(Value):
     criticality: Criticality = Criticality.MEDIUM
 
 
+class Signing(Value):
+    """How the log is signed: a key that has signed for `rotate_every` seconds hands over to a new
+    one and is destroyed. None: it signs for ever."""
+
+    rotate_every: Annotated[Duration, Field(ge=60)] | None = None
+
+
 def _check_store_url(url: str) -> str:
     scheme, found, rest = url.partition("://")
     if scheme == "sqlite" and found and rest.startswith("/") and len(rest) > 1:
@@ -99,6 +106,7 @@ class Config(Value):
     logs: Path = Path("logs/network_healer")
     token_file: Path | None = None
     witness: Path | None = None
+    signing: Signing = Signing()
     defaults: Defaults = Defaults()
     budget: Budget = Budget()
     components: dict[str, ComponentSpec] = Field(default_factory=dict)

@@ -122,13 +122,23 @@ class Ledger:
             "SELECT note FROM checkpoint ORDER BY number DESC LIMIT 1"
         ).fetchone()
         name = schema.log_id(self._connection)
-        self._notary = Notary(self._sealing, name, newest[0] if newest else None)
+        self._notary = Notary(
+            self._sealing,
+            name,
+            newest[0] if newest else None,
+            key_since=schema.key_since(self._connection, newest[0]) if newest else None,
+        )
         self.seal()
 
     @property
     def unwitnessed(self) -> str | None:
         """Why the witness has not heard of the newest checkpoint; None when it has."""
         return self._notary.unwitnessed if self._notary else None
+
+    @property
+    def unrotated(self) -> str | None:
+        """Why the key that signs is older than it should be; None when it is not."""
+        return self._notary.unrotated if self._notary else None
 
     def until_seal(self) -> float | None:
         """In how many seconds `seal` has something to do; None before the next append."""

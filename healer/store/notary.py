@@ -9,10 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from healer.errors import StoreError
 from healer.store.checkpoint import Cadence, Checkpoint, Stretch, digest, read, sign
 from healer.store.key import KeyFile, public
 from healer.store.witness import Witness
@@ -22,23 +24,32 @@ __all__ = ["Notary", "Sealing"]
 
 @dataclass(frozen=True, slots=True)
 class Sealing:
-    """How a log is signed: with the key in which file, how often, and who is told."""
+    """How a log is signed: with the key in which file, how often, and who is told.
+
+    A key that has signed for `rotate_every` seconds hands over to a new one with the next
+    checkpoint. None: only when asked.
+    """
 
     key: Path
     cadence: Cadence = field(default_factory=Cadence)
     witness: Witness | None = None
     monotonic: Callable[[], float] = time.monotonic
+    rotate_every: float | None = None
 
 
 class Notary:
     """Signs the head of one log. `newest` is the text of its last checkpoint, None before the
-    first.
+    first; `key_since` is since when its key signs, where that is known.
+
+    `unrotated` says why a key that is due for it did not hand over; it goes on signing.
 
     Raises:
         StoreError: the key cannot be used.
     """
 
-    def __init__(self, sealing: Sealing, log_id: str, newest: str | None) -> None:
+    def __init__(
+        self, sealing: Sealing, log_id: str, newest: str | None, *, key_since: str | None = None
+    ) -> None:
         self._sealing = sealing
         self._log_id = log_id
         self._key_file = KeyFile(sealing.key)
@@ -51,6 +62,10 @@ class Notary:
             self._key = self._key_file.load(last.successor or last.key)
             self._epoch = last.epoch + (last.successor is not None)
         self._prepared: Ed25519PrivateKey | None = None
+        self._key_since = key_since
+        if last is not None and (key_since is None or last.successor is not None):
+            self._key_since = last.time
+        self.unrotated: str | None = None
         self._size = last.size if last else -1
         # Since when events wait for a checkpoint, or a checkpoint for its witness.
         self._since: float | None = None
@@ -89,12 +104,31 @@ class Notary:
         return max(0.0, self._since + cadence.period - now)
 
     def sign(self, size: int, head: bytes, now: str) -> str:
-        """The text of the checkpoint for a log of `size` events whose last hash is `head`."""
+        """The text of the checkpoint for a log of `size` events whose last hash is `head`. Where
+        the key is due to be changed, it is the last one of its key: see `hand_over`."""
+        if self._is_old(now):
+            try:
+                return self.hand_over(size, head, now)
+            except StoreError as error:
+                # Better signed with an old key than not signed.
+                self.unrotated = str(error)
         return self._sign(size, head, now)
 
     def move(self, size: int, head: bytes, now: str, archived: Stretch) -> str:
         """As `sign`; the checkpoint says that these events were moved into an archive."""
         return self._sign(size, head, now, archived=archived)
+
+    def _is_old(self, now: str) -> bool:
+        period = self._sealing.rotate_every
+        if period is None:
+            return False
+        if self._key_since is None:
+            self._key_since = now
+        try:
+            age = datetime.fromisoformat(now) - datetime.fromisoformat(self._key_since)
+        except (TypeError, ValueError):
+            return True
+        return age.total_seconds() >= period
 
     def hand_over(self, size: int, head: bytes, now: str) -> str:
         """As `sign`; the checkpoint is the last one of its key and names the next, which is durable
@@ -138,6 +172,7 @@ class Notary:
         self._size, self._ended, self._since = last.size, False, None
         if last.successor is not None and self._prepared is not None:
             self._key, self._prepared, self._epoch = self._prepared, None, last.epoch + 1
+            self._key_since, self.unrotated = last.time, None
             self._key_file.switch()
         self.offer(anew=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ __all__ = [
     "create",
     "deleting",
     "has_checkpoints",
+    "key_since",
     "log_id",
     "stored_version",
 ]
@@ -150,6 +152,21 @@ def _has(connection: sqlite3.Connection, table: str) -> bool:
             "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?", (table,)
         ).fetchone()[0]
     )
+
+
+def key_since(connection: sqlite3.Connection, note: str) -> str | None:
+    """Since when the key of the checkpoint `note` signs: the time of the checkpoint that handed
+    over to it, of the very first one for the first key; None where it cannot be told."""
+    found = re.search(r"^epoch ([0-9]+)$", note, re.MULTILINE)
+    if found is None:
+        return None
+    before = int(found[1]) - 1
+    query = "SELECT note FROM checkpoint WHERE instr(note, ?) ORDER BY number DESC LIMIT 1"
+    if before == 0:
+        query = "SELECT note FROM checkpoint WHERE instr(note, ?) ORDER BY number LIMIT 1"
+    row = connection.execute(query, (f"\nepoch {max(before, 1)}\n",)).fetchone()
+    time = row and re.search(r"^time (.+)$", row[0], re.MULTILINE)
+    return time[1] if time else None
 
 
 def _statements(script: str) -> list[str]:

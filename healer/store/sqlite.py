@@ -67,13 +67,16 @@ class SqliteLog:
         codec: Codec | None = None,
         witness: Path | Witness | None = None,
         cadence: Cadence | None = _CADENCE,
+        rotate_every: float | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> SqliteLog:
         """Open the log for reading and appending, create it where there is none.
 
         `new_log_id` names a log that is created: its hash chain begins there. Checkpoints are
         signed at `cadence` (None: never) with the key in `<path>.key`, which is made with the log;
-        `witness` is the file that gains a line with each, or is called with its text.
+        `witness` is the file that gains a line with each, or is called with its text. A
+        key that has signed for `rotate_every` seconds hands over to a new one and is destroyed
+        (None: only on demand).
 
         Raises:
             StoreBusyError: another healer has it open.
@@ -89,7 +92,7 @@ class SqliteLog:
         if cadence is not None:
             told = FileWitness(witness) if isinstance(witness, Path) else witness
             key = file.with_name(f"{file.name}.key")
-            sealing = Sealing(key, cadence, told, monotonic)
+            sealing = Sealing(key, cadence, told, monotonic, rotate_every)
         lock = Lock(file)
         try:
             ledger = Ledger(file, codec, new_log_id, sealing=sealing)
@@ -148,6 +151,12 @@ class SqliteLog:
         """Why the witness has not heard of the newest checkpoint; it is told again at the next
         one, and once a period. None: it has, or there is none."""
         return self._writer.unwitnessed if self._writer else None
+
+    @property
+    def unrotated(self) -> str | None:
+        """Why the key that signs is older than it should be: the new one could not be kept. It is
+        tried again with each checkpoint. None: it is not."""
+        return self._writer.unrotated if self._writer else None
 
     async def change_key(self) -> bytes:
         """Let a new key sign from now on, which the old one vouches for before it is destroyed: who

@@ -34,13 +34,15 @@ def open_log(
     new_log_id: Callable[[], str],
     read_only: bool = False,
     witness: Path | None = None,
+    rotate_every: float | None = None,
 ) -> SqliteLog | PostgresLog | MemoryLog:
     """Open the log that `url` names; blocks for some milliseconds, or until a server answers.
 
     `sqlite:///FILE` is relative to the current directory, `sqlite:////FILE` absolute,
     `postgresql://` is what libpq takes (a password is better kept in ~/.pgpass), `memory:` is gone
     with the process. `new_log_id` names a log that has to be created. `witness` is the file that
-    gains a line with each checkpoint of a log in SQLite; the others sign none.
+    gains a line with each checkpoint of a log in SQLite, whose key is changed when it has signed
+    for `rotate_every` seconds; the others sign none.
 
     Raises:
         StoreBusyError: another healer has it open; open it `read_only`.
@@ -60,7 +62,9 @@ def open_log(
         raise StoreError(f"cannot open {_shown(url)!r}: it does not name a file; {_ALLOWED}")
     if read_only:
         return SqliteLog.open_readonly(Path(name))
-    return SqliteLog.open(Path(name), new_log_id=new_log_id, witness=witness)
+    return SqliteLog.open(
+        Path(name), new_log_id=new_log_id, witness=witness, rotate_every=rotate_every
+    )
 
 
 def sqlite_file(url: str, purpose: str) -> Path:

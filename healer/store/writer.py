@@ -94,6 +94,11 @@ class Writer:
         """Why the witness has not heard of the newest checkpoint; None when it has."""
         return self._ledger.unwitnessed if self._ledger else None
 
+    @property
+    def unrotated(self) -> str | None:
+        """Why the key that signs is older than it should be; None when it is not."""
+        return self._ledger.unrotated if self._ledger else None
+
     async def change_key(self) -> bytes:
         """Commit what waits, then sign with a new key; its public half.
 

@@ -117,7 +117,10 @@ async def test_it_is_ready_when_it_watches(client: httpx.AsyncClient, healer: He
     assert "not watched" in before.json()["reasons"][0]
     await post(client, "initialize")
     after = await client.get("/readyz")
-    assert (after.status_code, after.json()) == (200, {"ready": True, "reasons": []})
+    assert (after.status_code, after.json()) == (
+        200,
+        {"ready": True, "reasons": [], "warnings": []},
+    )
 
 
 @pytest.mark.parametrize("ailment", ["broken", "unavailable"])
@@ -129,6 +132,17 @@ async def test_a_log_in_trouble_is_no_readiness(
     answer = await client.get("/readyz")
     assert answer.status_code == 503
     assert "event 7" in answer.json()["reasons"][0]
+
+
+@pytest.mark.parametrize("ailment", ["unwitnessed", "unrotated"])
+async def test_a_log_that_is_trusted_less_is_a_warning(
+    client: httpx.AsyncClient, healer: Healer, ailment: str
+) -> None:
+    await post(client, "initialize")
+    setattr(healer.log, ailment, "cannot tell the witness of 7 events: nobody is there")
+    answer = await client.get("/readyz")
+    assert answer.status_code == 200
+    assert answer.json()["warnings"] == ["cannot tell the witness of 7 events: nobody is there"]
 
 
 async def test_monitoring_is_begun_once(client: httpx.AsyncClient) -> None:

@@ -576,3 +576,94 @@ async def test_appends_and_changes_of_keys_may_meet(file: Path) -> None:
     report = verified(file)
     assert (report.ok, report.events) == (True, 50)
     assert len([note for note in notes(file) if read(note).successor]) == 2
+
+
+# --- a new key after so long ---------------------------------------------------------------------
+
+DAY = 86_400.0
+
+
+def labels(file: Path) -> list[tuple[int, int, bool]]:
+    said = [read(note) for note in notes(file)]
+    return [(each.size, each.epoch, each.successor is not None) for each in said]
+
+
+class Dated(Ledger):
+    """A log whose database has a clock of ours."""
+
+    now = "2026-03-01T12:00:00.000Z"
+
+    def _now(self) -> str:
+        return self.now
+
+
+def dated(file: Path, now: str) -> Dated:
+    Dated.now = now
+    sealing = Sealing(key_of(file), Cadence(events=1, period=NEVER), rotate_every=30 * DAY)
+    return Dated(file, CODEC, lambda: "log-1", sealing=sealing)
+
+
+def signed(log: Ledger, version: int) -> None:
+    log.append([[CODEC.encode(event) for event in started(version, 1)]])
+    log.seal()
+
+
+def test_a_key_that_signed_for_its_time_hands_over_and_is_gone(file: Path) -> None:
+    with closing(dated(file, "2026-03-01T12:00:00.000Z")) as log:
+        first = key_of(file).read_bytes()
+        signed(log, 1)
+        Dated.now = "2026-03-31T11:59:59.999Z"
+        signed(log, 2)
+        assert key_of(file).read_bytes() == first
+    # The time runs on over a restart: it began with the first checkpoint of the key.
+    with closing(dated(file, "2026-03-31T12:00:00.000Z")) as log:
+        signed(log, 3)
+        second = key_of(file).read_bytes()
+        assert second != first
+        Dated.now = "2026-04-30T11:59:59.999Z"
+        signed(log, 4)
+        assert key_of(file).read_bytes() == second
+    with closing(dated(file, "2026-04-30T12:00:00.000Z")) as log:
+        signed(log, 5)
+        signed(log, 6)
+    assert labels(file) == [
+        (0, 1, False),
+        (1, 1, False),
+        (2, 1, False),
+        (3, 1, True),
+        (4, 2, False),
+        (5, 2, True),
+        (6, 3, False),
+    ]
+    assert verified(file).ok
+    assert not key_of(file).with_name("log.db.key.next").exists()
+
+
+def test_a_restart_behind_a_hand_over_begins_a_new_time(file: Path) -> None:
+    with closing(dated(file, "2026-03-01T12:00:00.000Z")) as log:
+        Dated.now = "2026-04-01T12:00:00.000Z"
+        signed(log, 1)
+    with closing(dated(file, "2026-04-30T12:00:00.000Z")) as log:
+        signed(log, 2)
+    assert labels(file) == [(0, 1, False), (1, 1, True), (2, 2, False)]
+
+
+def test_a_new_key_that_cannot_be_kept_leaves_the_old_one_signing(file: Path) -> None:
+    with closing(dated(file, "2026-03-01T12:00:00.000Z")) as log:
+        waiting = key_of(file).with_name("log.db.key.next")
+        waiting.mkdir()
+        Dated.now = "2026-04-01T12:00:00.000Z"
+        signed(log, 1)
+        assert "cannot write" in (log.unrotated or "")
+        waiting.rmdir()
+        signed(log, 2)
+        assert log.unrotated is None
+    assert labels(file) == [(0, 1, False), (1, 1, False), (2, 1, True)]
+    assert verified(file).ok
+
+
+async def test_a_log_is_opened_with_the_time_of_its_keys(file: Path) -> None:
+    log = SqliteLog.open(file, new_log_id=lambda: "log-1", rotate_every=0.0)
+    async with log:
+        assert log.unrotated is None
+    assert labels(file) == [(0, 1, True)]

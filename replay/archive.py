@@ -39,6 +39,9 @@ class Archive(Protocol):
     streams: Mapping[str, int]
     """Streams that go on → the version that they had reached in the archives."""
 
+    carried: Mapping[str, str]
+    """Issues that were open where the archives end → their component."""
+
     def rows(self) -> Iterator[Sequence[Row]]:
         """All events in order of position, in batches; raises StoreError where the store is
         damaged."""
@@ -77,6 +80,7 @@ class FileArchive:
         self.log_id = schema.log_id(self._connection)
         self.segments: Sequence[Segment] = segments_of(self._connection, self._file)
         self.streams: Mapping[str, int] = schema.archived_streams(self._connection)
+        self.carried: Mapping[str, str] = schema.archived_claims(self._connection)
         self.absent = max((each.last for each in self.segments if not each.here), default=0)
         archived = self.segments[-1].last if self.segments else 0
         self.head = max(archived, self._number("SELECT max(position) FROM event"))

@@ -48,6 +48,8 @@ class Walk:
         self._position = 0
         self._versions: dict[str, int] = {}
         self._open: dict[str, str] = {}
+        # Issues whose beginning stands in an archive that is not here: nobody can judge them.
+        self._unknown: frozenset[str] = frozenset()
         self._marks: dict[int, list[tuple[str, bytes]]] = {}
         self._believed: dict[str, int] = {}
 
@@ -95,6 +97,8 @@ class Walk:
         absent = self._archive.absent
         if absent:
             self._position, self._versions = absent, dict(self._archive.streams)
+            self._open = dict(self._archive.carried)
+            self._unknown = frozenset(self._open)
             start = next((head for _, last, head, _ in signed if last == absent), start)
         return start
 
@@ -166,7 +170,8 @@ class Walk:
                 why = f"its column time says {time}, its body {event.timestamp}"
                 self._say(position, "time", why, event.event_id)
             self._claim(event)
-            yield Recorded(position, event)
+            if stream not in self._unknown:
+                yield Recorded(position, event)
 
     def _claim(self, event: Fact) -> None:
         match event:

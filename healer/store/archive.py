@@ -1,9 +1,9 @@
 """Moving the oldest events of a log into an archive, which stays a part of it.
 
-What is moved is a whole prefix: all events up to a position that no issue lies across, so that what
-stays behind begins between issues. The files are written, read back and verified first; then one
-transaction signs for them and deletes the rows. Killed before it, nothing has changed, and what
-lies around is removed by the next run; killed behind it, all is done.
+What is moved is a whole prefix: all events up to a position that no finished issue lies across. The
+files are written, read back and verified first; then one transaction signs for them and deletes the
+rows. Killed before it, nothing has changed, and what lies around is removed by the next run; killed
+behind it, all is done.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import sqlite3
 from healer.domain.events import Event, IssueDetected, IssueFailed, IssueVerified
 from healer.errors import IssueConflictError, StoreError
 from healer.store.codec import Codec
-from healer.store.schema import LIFE_TOPICS
+from healer.store.schema import LIFE_TOPICS, archived_claims
 
 __all__ = ["conflict", "open_issues", "rebuild", "settle"]
 
@@ -56,6 +56,7 @@ def rebuild(connection: sqlite3.Connection, codec: Codec) -> str | None:
     one of them cannot be read.
     """
     found: dict[str, int] = {}
+    carried = archived_claims(connection)
     for position, topic, stream in connection.execute(
         "SELECT position, topic, stream FROM event INDEXED BY event_life "  # noqa: S608 - constants
         f"WHERE topic IN ({LIFE_TOPICS}) ORDER BY position"
@@ -64,7 +65,8 @@ def rebuild(connection: sqlite3.Connection, codec: Codec) -> str | None:
             found[stream] = position
         else:
             found.pop(stream, None)
-    claims: dict[str, str] = {}
+            carried.pop(stream, None)
+    claims = {component: stream for stream, component in carried.items()}
     for stream, position in found.items():
         version, topic, body = connection.execute(
             "SELECT version, topic, body FROM event WHERE position = ?", (position,)

@@ -6,24 +6,25 @@ import sqlite3
 from typing import NamedTuple
 
 from healer.domain.events import IssueDetected
-from healer.store.schema import LIFE_TOPICS
+from healer.store.schema import LIFE_TOPICS, archived_claims
 
 __all__ = ["Cut", "cut_of"]
 
 
 class Cut(NamedTuple):
     """Events `first` to `last` may go; `held_by` is the issue that keeps younger ones, if one does.
-    `streams` are those that go on: name → version at the cut."""
+    `streams` are those that go on: name → version at the cut, and the component of an issue that
+    is open there."""
 
     first: int
     last: int
     held_by: str | None
-    streams: dict[str, int]
+    streams: dict[str, tuple[int, str | None]]
 
 
 def cut_of(connection: sqlite3.Connection, before: int) -> Cut:
     """The longest beginning of the log that is older than `before` (microseconds since 1970) and
-    that no issue lies across.
+    that no issue lies across, but for those that are still open: they may stay so for months.
 
     Raises:
         sqlite3.Error: the log cannot be read.
@@ -35,28 +36,29 @@ def cut_of(connection: sqlite3.Connection, before: int) -> Cut:
         "SELECT position FROM event WHERE time >= ? ORDER BY position LIMIT 1", (before,)
     ).fetchone()
     cut = last if young is None else young[0] - 1
-    ends = dict(execute("SELECT stream, max(position) FROM event GROUP BY stream"))
-    begun: list[tuple[int, str]] = []
-    over: set[str] = set()
+    newest = dict(execute("SELECT stream, max(position) FROM event GROUP BY stream"))
+    begun: dict[str, int] = {}
+    ended: dict[str, int] = {}
     for position, topic, stream in execute(
         "SELECT position, topic, stream FROM event INDEXED BY event_life "  # noqa: S608 - constants
         f"WHERE topic IN ({LIFE_TOPICS}) ORDER BY position"
     ):
         if topic == IssueDetected.TOPIC:
-            begun.append((position, stream))
+            begun[stream] = position
         else:
-            over.add(stream)
+            ended.setdefault(stream, position)
     held_by = None
     # From the youngest: each issue that lies across the cut moves it in front of its beginning.
-    for position, stream in reversed(begun):
-        if position <= cut and (stream not in over or ends[stream] > cut):
+    for stream, position in reversed(begun.items()):
+        if position <= cut < newest[stream] and stream in ended:
             cut, held_by = position - 1, stream
-    issues = {stream for _, stream in begun}
+    carried = {issue: name for name, issue in execute("SELECT component, issue FROM open_issue")}
+    carried |= archived_claims(connection)
     going_on = {
-        stream: version
+        stream: (version, carried.get(stream) if ended.get(stream, cut + 1) > cut else None)
         for stream, version in execute(
             "SELECT stream, max(version) FROM event WHERE position <= ? GROUP BY stream", (cut,)
         )
-        if stream not in issues
+        if stream not in begun or stream not in ended
     }
     return Cut(first, cut, held_by, going_on)

@@ -187,9 +187,12 @@ class Ledger:
         """The connection that writes, for who archives."""
         return self._connection
 
-    def archive(self, segment: Segment, path: Path, streams: Mapping[str, int]) -> None:
+    def archive(
+        self, segment: Segment, path: Path, streams: Mapping[str, tuple[int, str | None]]
+    ) -> None:
         """Sign for the events in `segment`, whose file is to be found at `path`, and delete them;
-        all or nothing. `streams` that go on have reached these versions in it.
+        all or nothing. `streams` that go on have reached these versions in it, and are open issues
+        of these components.
 
         Raises:
             StoreError: the log is not signed.
@@ -209,12 +212,13 @@ class Ledger:
             (last, first, head, digest, str(path)),
         )
         self._connection.executemany(
-            "INSERT OR REPLACE INTO archived_stream VALUES (?, ?)", streams.items()
+            "INSERT OR REPLACE INTO archived_stream VALUES (?, ?, ?)",
+            [(stream, *reached) for stream, reached in streams.items()],
         )
         with schema.deleting(self._connection):
             execute("DELETE FROM event WHERE position <= ?", (last,))
         execute("COMMIT")
-        self._archived |= streams
+        self._archived |= {stream: version for stream, (version, _) in streams.items()}
         self._versions.clear()
         notary.stored(note)
 

@@ -16,6 +16,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "add_archive",
     "add_checkpoints",
+    "archived_claims",
     "archived_end",
     "archived_streams",
     "create",
@@ -77,7 +78,8 @@ BEGIN SELECT RAISE(ABORT, 'cannot delete a checkpoint: the log is immutable'); E
 """
 
 # Made with the first archive. `archive` repeats what the signed notes say of each, and where its
-# file is; `archived_stream` has the versions that streams which go on had reached.
+# file is; `archived_stream` has the versions that streams which go on had reached, and of issues
+# that were open at the end of the archive the component.
 _ARCHIVE: Final = """
 CREATE TABLE IF NOT EXISTS archive (
     last INTEGER PRIMARY KEY,
@@ -87,7 +89,7 @@ CREATE TABLE IF NOT EXISTS archive (
     path TEXT NOT NULL
 ) STRICT;
 CREATE TABLE IF NOT EXISTS archived_stream (
-    stream TEXT PRIMARY KEY, version INTEGER NOT NULL
+    stream TEXT PRIMARY KEY, version INTEGER NOT NULL, component TEXT
 ) STRICT;
 """
 
@@ -144,6 +146,17 @@ def archived_streams(connection: sqlite3.Connection) -> dict[str, int]:
     if not _has(connection, "archived_stream"):
         return {}
     return dict(connection.execute("SELECT stream, version FROM archived_stream"))
+
+
+def archived_claims(connection: sqlite3.Connection) -> dict[str, str]:
+    """Issues that were open where the archive ends → their component."""
+    if not _has(connection, "archived_stream"):
+        return {}
+    return dict(
+        connection.execute(
+            "SELECT stream, component FROM archived_stream WHERE component IS NOT NULL"
+        )
+    )
 
 
 def _has(connection: sqlite3.Connection, table: str) -> bool:

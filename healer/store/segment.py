@@ -118,7 +118,7 @@ def _going_on(connection: sqlite3.Connection, cut: Cut) -> Iterator[list[Row]]:
     for stream in sorted(cut.streams):
         waiting += connection.execute(
             f"{_ALL} WHERE stream = ? AND version <= ? ORDER BY version",
-            (stream, cut.streams[stream]),
+            (stream, cut.streams[stream][0]),
         )
         if len(waiting) >= GROUP:
             yield waiting

@@ -137,18 +137,56 @@ async def test_no_issue_lies_across_the_cut(log):
     assert all(each.event.timestamp < MIDDLE for each in FACTS[:last])
 
 
-async def test_an_open_issue_keeps_what_follows_it(tmp_path):
+@pytest.mark.parametrize("absent", [False, True])
+async def test_an_issue_that_is_open_goes_on_across_the_cut(tmp_path, absent):
+    path = tmp_path / "log.db"
     log = Log()
     log.register()
     log.detect().diagnose().fail("no_playbook")
     held = log.detect("search_api").diagnose()
     log.register("third", 8240)
-    await write(tmp_path / "log.db", log.facts)
-    done = archive(tmp_path / "log.db", LATER)
-    assert done.held_by == held.id
-    assert done.last == held_position(log.facts, held.id) - 1
-    async with SqliteLog.open_readonly(tmp_path / "log.db") as opened:
+    await write(path, log.facts)
+    count = len(log.facts)
+    done = archive(path, LATER)
+    assert (done.last, done.held_by) == (count, None)
+    log.register("fourth", 8250)
+    held.escalate("no_playbook")
+    async with SqliteLog.open(path, new_log_id=str) as opened:
         assert await opened.open_issues() == {"search_api": held.id}
+        await opened.append([each.event for each in log.facts[count:]])
+    middle = len(log.facts)
+    assert archive(path, LATER).last == middle
+    held.fail("no_playbook")
+    log.detect("search_api", previous=held.id)
+    async with SqliteLog.open(path, new_log_id=str) as opened:
+        with pytest.raises(IssueConflictError, match="its issue issue-0002 is open"):
+            await opened.append([log.facts[-1].event])
+        await opened.append([each.event for each in log.facts[middle:]])
+        assert await opened.open_issues() == {"search_api": "issue-0003"}
+        whole = [each.event for each in log.facts if each.event.originator_id == held.id]
+        assert await opened.stream(held.id) == whole
+    async with SqliteLog.open(path, new_log_id=str) as opened:
+        assert await opened.open_issues() == {"search_api": "issue-0003"}
+    assert await read_all(path) == log.facts
+    if absent:
+        shutil.rmtree(tmp_path / "log.db.archive")
+        assert check(path).unseen == middle
+    else:
+        assert archive(path, LATER).last == len(log.facts)
+        assert await read_all(path) == log.facts
+        assert check(path).events == len(log.facts)
+
+
+async def test_an_issue_that_ended_behind_the_date_keeps_what_follows_it(tmp_path):
+    log = Log()
+    log.register()
+    held = log.detect("search_api").diagnose()
+    log.register("third", 8240)
+    date = log.now
+    held.fail("no_playbook")
+    await write(tmp_path / "log.db", log.facts)
+    done = archive(tmp_path / "log.db", date)
+    assert (done.last, done.held_by) == (held_position(log.facts, held.id) - 1, held.id)
     check(tmp_path / "log.db")
 
 

@@ -13,13 +13,14 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import structlog
 
 from healer.config import Config
 from healer.domain.spec import ComponentSpec
 from healer.engine import Engine
+from healer.errors import ConfigError
 from healer.host.launcher import build_launcher
 from healer.host.linux import LinuxHost
 from healer.ports import Clock, EventLog, Host, Ids, Launcher, Prober
@@ -31,6 +32,11 @@ from projections.runner import LiveViews
 __all__ = ["Healer", "SystemClock", "SystemIds", "build"]
 
 _log = structlog.get_logger("healer")
+
+
+_FIXED: Final = (
+    "node", "store", "listen", "hosts", "tls", "auth", "logs", "token_file", "witness", "signing",
+)  # fmt: skip
 
 
 class SystemClock:
@@ -70,6 +76,24 @@ class Healer:
         self.views = views
         self.files = files
         self._followers: list[asyncio.Task[None]] = []
+
+    async def reload(self, config: Config) -> dict[str, list[str]]:
+        """Take `config` into force: its components, defaults and budget; what has changed.
+
+        Raises:
+            ConfigError: it differs in what cannot change while the healer runs, or a launcher
+                cannot be made of it. The old one stays in force.
+        """
+        fixed = [
+            f"{key}: it cannot change while the healer runs; restart it for that"
+            for key in _FIXED
+            if getattr(config, key) != getattr(self.config, key)
+        ]
+        if fixed:
+            raise ConfigError("the new configuration", fixed)
+        changed = await self.engine.reload(config.components, config.budget)
+        self.config = config
+        return changed
 
     async def __aenter__(self) -> Self:
         self._followers = [

@@ -25,10 +25,11 @@ from healer.api.json import Json
 from healer.api.past import add_past
 from healer.api.problem import MEDIA_TYPE, Problem, problem_of
 from healer.api.readiness import obstacles, warnings
+from healer.api.reload import Reload
 from healer.api.stream import sse
 from healer.api.wish import EventsWish, HealWish, HistoryWish, Nothing, invalid
 from healer.bootstrap import Healer
-from healer.errors import HealerError, StoreError
+from healer.errors import HealerError, IllegalCommandError, StoreError
 from projections.runner import LiveViews
 
 __all__ = ["PREFIX", "create_app"]
@@ -47,6 +48,7 @@ def create_app(
     listen: tuple[str, int] | None = None,
     stopping: asyncio.Event | None = None,
     body_limit: int = LIMIT,
+    reload: Reload | None = None,
 ) -> FastAPI:
     """The application of `healer`; does no input or output, starts and stops nothing.
 
@@ -71,7 +73,8 @@ def create_app(
     _add_log(app, healer, stopping)
     add_past(app, PREFIX, healer)
     add_dashboard(app)
-    _add_health(app, healer)
+    _add_health(app, healer, reload)
+    _add_reload(app, reload)
     app.add_middleware(Body, limit=body_limit)
     config = healer.config
     hosts = allowed_hosts(*(listen or config.endpoint), others=config.hosts)
@@ -235,7 +238,16 @@ def _add_log(app: FastAPI, healer: Healer, stopping: asyncio.Event) -> None:
         return StreamingResponse(stream, media_type="text/event-stream")
 
 
-def _add_health(app: FastAPI, healer: Healer) -> None:
+def _add_reload(app: FastAPI, reload: Reload | None) -> None:
+    @app.post(f"{PREFIX}/reload")
+    async def reload_configuration(actor: Actor, nothing: Nothing | None = None) -> Response:
+        """Read the configuration again; an unusable one changes nothing."""
+        if reload is None:
+            raise IllegalCommandError("reload", "this healer was not made from a file")
+        return Json(await reload(actor))
+
+
+def _add_health(app: FastAPI, healer: Healer, reload: Reload | None) -> None:
     @app.get("/livez")
     async def livez() -> Response:
         """It answers, so it lives."""
@@ -245,7 +257,10 @@ def _add_health(app: FastAPI, healer: Healer) -> None:
     async def readyz() -> Response:
         """Whether it can do its work."""
         reasons = obstacles(healer)
-        shown = {"ready": not reasons, "reasons": reasons, "warnings": warnings(healer)}
+        told = warnings(healer)
+        if reload is not None and reload.error is not None:
+            told.append(f"the old configuration is in force: {reload.error}")
+        shown = {"ready": not reasons, "reasons": reasons, "warnings": told}
         return Json(shown, status_code=503 if reasons else 200)
 
 

@@ -15,7 +15,7 @@ from healer.cli.output import as_table, print_json, print_line
 from healer.cli.source import config_in
 from healer.errors import IllegalCommandError
 
-__all__ = ["approve", "deny", "maintenance", "mode", "pause", "rearm", "resume"]
+__all__ = ["approve", "deny", "maintenance", "mode", "pause", "rearm", "reload", "resume"]
 
 _ONE: Final = 1
 _TWO: Final = 2
@@ -102,6 +102,17 @@ def rearm(file: Path | None, name: str, reason: str | None, output: Output | Non
     )
     line = f"{name}: its whole budget again ({answer['attempts_forgotten']} heals forgotten)"
     return _told(answer, [line], output)
+
+
+def reload(file: Path | None, output: Output | None) -> int:
+    """Read the configuration again."""
+    answer = Client(config_in(file)).post("/reload", {})
+    lines = [
+        f"{word}: {', '.join(answer[word])}"
+        for word in ("added", "removed", "changed")
+        if answer[word]
+    ]
+    return _told(answer, lines or ["nothing has changed"], output)
 
 
 def _body(reason: str | None) -> dict[str, Any]:

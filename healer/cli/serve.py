@@ -16,6 +16,7 @@ import structlog
 from healer.api.access import Access
 from healer.api.app import create_app
 from healer.api.listener import check_certificate, listen_on
+from healer.api.reload import Reload
 from healer.api.server import Server
 from healer.api.token import make_token, token_path
 from healer.api.token_book import TokenBook, tokens_path
@@ -47,14 +48,19 @@ def serve(
     check_certificate(config)
     listener = listen_on(*config.endpoint, guarded=guarded)
     with listener, logging_to(sys.stderr, level=logging.DEBUG if verbose else logging.INFO):
-        return asyncio.run(_serve(config, listener, book, assemble))
+        return asyncio.run(_serve(config, listener, book, assemble, lambda: config_in(file)))
 
 
 async def _serve(
-    config: Config, listener: socket.socket, book: TokenBook, assemble: Callable[[Config], Healer]
+    config: Config,
+    listener: socket.socket,
+    book: TokenBook,
+    assemble: Callable[[Config], Healer],
+    load: Callable[[], Config],
 ) -> int:
     told = asyncio.Event()
-    with _signals(told):
+    hang_up = asyncio.Event()
+    with _signals(told, hang_up):
         async with assemble(config) as healer:
             broken = getattr(healer.log, "broken", None)
             if broken is not None:
@@ -76,14 +82,31 @@ async def _serve(
                 read_open=config.auth.read == "open" and not config.exposed,
                 acting_per_minute=config.auth.acting_per_minute,
             )
-            return await _run(healer, access, listener, told)
+            reload = Reload(healer, load)
+            reloading = asyncio.create_task(_reload(reload, hang_up), name="reload")
+            try:
+                return await _run(healer, access, listener, told, reload)
+            finally:
+                reloading.cancel()
+                await asyncio.gather(reloading, return_exceptions=True)
 
 
-async def _run(healer: Healer, access: Access, listener: socket.socket, told: asyncio.Event) -> int:
+async def _reload(reload: Reload, hang_up: asyncio.Event) -> None:
+    while True:
+        await hang_up.wait()
+        hang_up.clear()
+        await reload.by_signal()
+
+
+async def _run(
+    healer: Healer, access: Access, listener: socket.socket, told: asyncio.Event, reload: Reload
+) -> int:
     # Before anything is served: nobody can ask for a second start in the middle of this one.
     await healer.engine.start()
     stopping = asyncio.Event()
-    server = Server(create_app(healer, access=access, stopping=stopping), tls=healer.config.tls)
+    server = Server(
+        create_app(healer, access=access, stopping=stopping, reload=reload), tls=healer.config.tls
+    )
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="server")
     watching: list[asyncio.Task[object]] = [serving, asyncio.create_task(told.wait())]
     try:
@@ -107,8 +130,9 @@ async def _run(healer: Healer, access: Access, listener: socket.socket, told: as
 
 
 @contextmanager
-def _signals(told: asyncio.Event) -> Iterator[None]:
-    """While it lasts, the first SIGTERM or SIGINT sets `told`; a second one kills."""
+def _signals(told: asyncio.Event, hang_up: asyncio.Event) -> Iterator[None]:
+    """While it lasts, the first SIGTERM or SIGINT sets `told`, a second one kills; SIGHUP sets
+    `hang_up`."""
     loop = asyncio.get_running_loop()
     ending = (signal.SIGTERM, signal.SIGINT)
 
@@ -119,12 +143,9 @@ def _signals(told: asyncio.Event) -> Iterator[None]:
             loop.remove_signal_handler(each)
             signal.signal(each, signal.SIG_DFL)
 
-    def reload() -> None:
-        _log.warning("reload_ignored", signal="SIGHUP", reason="not in this version; restart")
-
     for number in ending:
         loop.add_signal_handler(number, first, number)
-    loop.add_signal_handler(signal.SIGHUP, reload)
+    loop.add_signal_handler(signal.SIGHUP, hang_up.set)
     try:
         yield
     finally:

@@ -23,7 +23,7 @@ Issue = Annotated[
 
 def add_switches(app: typer.Typer) -> None:
     """Add the commands to `app`."""
-    for command in (mode, approve, deny, maintenance, pause, resume, rearm):
+    for command in (mode, approve, deny, maintenance, pause, resume, rearm, reload):
         app.command()(command)
 
 
@@ -79,6 +79,11 @@ def pause(reason: Reason = None, config: ConfigFile = None, output: OutputAs = N
 def resume(reason: Reason = None, config: ConfigFile = None, output: OutputAs = None) -> None:
     """Allow heals again."""
     raise typer.Exit(_control.resume(config, reason, output))
+
+
+def reload(config: ConfigFile = None, output: OutputAs = None) -> None:
+    """Take a changed configuration into force; an unusable one changes nothing."""
+    raise typer.Exit(_control.reload(config, output))
 
 
 def rearm(

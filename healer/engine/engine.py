@@ -121,28 +121,33 @@ class Engine:
             Journal(log, clock, node),
             running=lambda: self.running,
         )
-        for name, spec in specs.items():
+
+        def keeper(spec: ComponentSpec) -> Keeper:
             announcer = None
             if spec.announce is not None:
                 hook = spec.model_copy(update={"launch": HookLaunch(hook=spec.announce)})
                 announcer = launchers(hook)
             instance = Instance(
                 spec,
-                Component(component_stream(name)),
+                Component(component_stream(spec.name)),
                 host=host,
                 prober=prober,
                 ids=ids,
                 launcher=launchers(spec),
                 announcer=announcer,
             )
-            self._keepers[name] = Keeper(
+            return Keeper(
                 instance,
                 fleet=self.fleet,
                 journal=Journal(log, clock, node),
                 clock=clock,
                 ids=ids,
-                stopping=self._stopping,
+                stopping=asyncio.Event(),
             )
+
+        self._new_keeper = keeper
+        self._journal = Journal(log, clock, node)
+        self._keepers |= {name: keeper(spec) for name, spec in specs.items()}
 
     # Life
 
@@ -163,15 +168,20 @@ class Engine:
         except BaseException:
             self._started = False
             raise
-        for name, keeper in self._keepers.items():
-            task = asyncio.create_task(keeper.run(), name=f"keeper {name}")
-            task.add_done_callback(self._keeper_ended)
-            self._tasks[name] = task
+        for name in self._keepers:
+            self._watch(name)
         return True
+
+    def _watch(self, name: str) -> None:
+        task = asyncio.create_task(self._keepers[name].run(), name=f"keeper {name}")
+        task.add_done_callback(self._keeper_ended)
+        self._tasks[name] = task
 
     async def stop(self) -> None:
         """Finish or record what is in flight, and stop watching. Components live on."""
         self._stopping.set()
+        for keeper in self._keepers.values():
+            keeper.stop()
         self.controls.stop()
         if not self._tasks:
             return
@@ -181,6 +191,71 @@ class Engine:
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         self._tasks.clear()
+
+    async def reload(
+        self, specs: Mapping[str, ComponentSpec], budget: Budget
+    ) -> dict[str, list[str]]:
+        """Keep `specs` from now on, under `budget`; which were added, removed and changed. What has
+        not changed is not touched, and a component that a playbook is acting on finishes first.
+
+        Raises:
+            ConfigError: a launcher cannot be made of what the configuration says; nothing changed.
+            StoreError: a removal could not be recorded.
+        """
+        old = self.fleet.specs
+        changed = [name for name, spec in specs.items() if name in old and old[name] != spec]
+        added = [name for name in specs if name not in old]
+        removed = [name for name in old if name not in specs]
+        made = {name: self._new_keeper(specs[name]) for name in (*added, *changed)}
+        self.fleet.reload({**old, **{name: specs[name] for name in added}}, budget)
+        for name in added:
+            self._keepers[name] = made[name]
+            if self.running:
+                self._watch(name)
+        await asyncio.gather(
+            *(self._replace(name, made[name]) for name in changed),
+            *(self._remove(name) for name in removed),
+        )
+        ordered = {name: self._keepers[name] for name in specs}
+        self._keepers.clear()
+        self._keepers.update(ordered)
+        self.fleet.reload(specs, budget)
+        return {"added": added, "removed": removed, "changed": changed}
+
+    async def _replace(self, name: str, keeper: Keeper) -> None:
+        former = self._keepers[name]
+        await self._retire(name)
+        keeper.succeed(former)
+        self._keepers[name] = keeper
+        self.fleet.reload({**self.fleet.specs, name: keeper.instance.spec}, self.fleet.budget)
+        if self.running:
+            self._watch(name)
+
+    async def _remove(self, name: str) -> None:
+        await self._retire(name)
+        component = Component.replay(
+            component_stream(name), await self.log.stream(component_stream(name))
+        )
+        component.remove(stamp=self._journal.stamp("config"))
+        open_id = (await self.log.open_issues()).get(name)
+        if open_id is None:
+            await self._journal.save(component)
+        else:
+            issue = NetworkIssue.replay(open_id, await self.log.stream(open_id))
+            stamp = self._journal.stamp("config")
+            age = max(0.0, (stamp.now - issue.opened_at).total_seconds())
+            issue.fail("removed", resolved_in=age + issue.seen_after, stamp=stamp)
+            await self._journal.save(component, issue)
+        self.fleet.forget(name)
+
+    async def _retire(self, name: str) -> None:
+        """Stop watching a component once nothing acts on it."""
+        while name in self.fleet.healing:
+            await self.fleet.changed()
+        self._keepers[name].stop()
+        task = self._tasks.pop(name, None)
+        if task is not None:
+            await asyncio.wait((task,))
 
     async def failed(self) -> BaseException:
         """Wait, once started, for a keeper to die of a defect: the daemon must not go on then."""

@@ -30,6 +30,20 @@ class FleetBook:
         self._changed = asyncio.Event()
         self.paused = False
 
+    def reload(self, specs: Mapping[str, ComponentSpec], budget: Budget) -> None:
+        """Count these components from now on, under this budget."""
+        self.specs = dict(specs)
+        self.budget = budget
+        self.announce()
+
+    def forget(self, name: str) -> None:
+        """Nothing of a component counts any more."""
+        self.specs.pop(name, None)
+        self._ledgers.pop(name, None)
+        for known in (self._seen_healthy, self._unhealthy, self._healing):
+            known.discard(name)
+        self.announce()
+
     @property
     def healing(self) -> frozenset[str]:
         """Components that a playbook is acting on now."""

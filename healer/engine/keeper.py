@@ -94,6 +94,14 @@ class Keeper:
         self._requests: asyncio.Queue[tuple[HealRequest, asyncio.Future[str]]] = asyncio.Queue()
         self._ended: dict[str, asyncio.Future[NetworkIssue]] = {}
 
+    def stop(self) -> None:
+        """Finish or record what is in flight, and stop watching."""
+        self._stopping.set()
+
+    def succeed(self, former: Keeper) -> None:
+        """Take over what another keeper of the component knows of its past."""
+        self.last_issue, self._issues = former.last_issue, former._issues
+
     async def request(self, wanted: HealRequest) -> str:
         """Ask for a heal; the id of the issue that carries it.
 

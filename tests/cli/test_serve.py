@@ -135,14 +135,6 @@ def test_a_stream_does_not_keep_the_healer_from_stopping(house: House, until: Un
         assert house.stop(process) == 0
 
 
-def test_a_reload_is_not_yet_and_ends_nothing(house: House, until: Until) -> None:
-    process = house.serve(until)
-    process.send_signal(signal.SIGHUP)
-    until(lambda: "reload_ignored" in house.log.read_text())
-    assert house.ready()
-    assert house.stop(process) == 0
-
-
 def test_an_interrupt_stops_as_well(house: House, until: Until) -> None:
     process = house.serve(until)
     process.send_signal(signal.SIGINT)

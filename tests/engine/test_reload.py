@@ -1,0 +1,91 @@
+"""A changed configuration comes into force without touching what did not change."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from healer.domain.events import (
+    ComponentRegistered,
+    ComponentRemoved,
+    HealWithheld,
+    IssueFailed,
+    StepStarted,
+)
+from healer.domain.spec import Budget, Mode
+from healer.errors import UnknownNameError
+from tests.engine.stage import PORT, Stage, in_virtual_time, spec
+
+
+@in_virtual_time
+async def test_components_are_added_removed_and_changed_and_the_rest_is_left_alone() -> None:
+    async with Stage(spec("same"), spec("gone", PORT + 1), spec("other", PORT + 2)) as stage:
+        engine = stage.engine
+        for name in engine.names:
+            await stage.until(lambda name=name: engine.status(name).process)
+        starts = len(stage.world.starts)
+        same = engine.status("same").process
+        new = {
+            "fresh": spec("fresh", PORT + 3),
+            "same": spec("same"),
+            "other": spec("other", PORT + 2, interval=0.5),
+        }
+        told = await engine.reload(new, Budget(max_concurrent=1))
+        assert told == {"added": ["fresh"], "removed": ["gone"], "changed": ["other"]}
+        assert engine.names == ("fresh", "same", "other")
+        assert engine.fleet.budget.max_concurrent == 1
+        await stage.until(lambda: engine.status("fresh").process)
+        assert engine.status("same").process == same
+        assert len(stage.world.starts) == starts + 1  # only the new one was started
+        assert stage.serving(PORT + 1) is not None  # what is removed lives on
+        with pytest.raises(UnknownNameError):
+            engine.status("gone")
+        (removed,) = await stage.facts(ComponentRemoved)
+        assert (removed.component, removed.actor) == ("gone", "config")
+
+
+@in_virtual_time
+async def test_a_component_under_healing_finishes_first() -> None:
+    async with Stage() as stage:
+        await stage.healthy()
+        stage.crash()
+        await stage.until(lambda: stage.engine.fleet.healing)
+        changed = {"chat_api": spec(mode=Mode.OBSERVE)}
+        await stage.engine.reload(changed, stage.budget)
+        assert stage.answers()
+        assert await stage.facts(IssueFailed) == []
+        await stage.until(lambda: stage.engine.status("chat_api").mode is Mode.OBSERVE)
+
+
+@in_virtual_time
+async def test_an_open_issue_goes_on_under_the_new_configuration_or_ends_with_its_component() -> (
+    None
+):
+    async with Stage(spec(mode=Mode.OBSERVE)) as stage:
+        await stage.until(lambda: stage.facts(HealWithheld))
+        await stage.engine.reload({"chat_api": spec(mode=Mode.ACT)}, stage.budget)
+        await stage.healthy()
+        assert len(await stage.issues()) == 1
+        assert await stage.facts(StepStarted)
+    async with Stage(spec(mode=Mode.OBSERVE)) as stage:
+        await stage.until(lambda: stage.facts(HealWithheld))
+        await stage.engine.reload({}, stage.budget)
+        (failed,) = await stage.facts(IssueFailed)
+        assert (failed.reason, failed.actor) == ("removed", "config")
+        assert await stage.log.open_issues() == {}
+        # Named again, it is watched again.
+        await stage.engine.reload({"chat_api": spec()}, stage.budget)
+        await stage.healthy()
+        assert len(await stage.facts(ComponentRegistered)) == 2
+
+
+@in_virtual_time
+async def test_the_same_configuration_again_changes_nothing() -> None:
+    async with Stage() as stage:
+        await stage.healthy()
+        head = await stage.log.head()
+        told = await stage.engine.reload(stage.specs, stage.budget)
+        assert not any(told.values())
+        await asyncio.sleep(5)
+        assert await stage.log.head() == head

@@ -350,6 +350,36 @@ def test_it_can_be_used_by_keyboard_alone(served: Served, look: Look, until: Unt
     assert page.evaluate("document.activeElement.matches('#history tbody a')")
 
 
+def test_a_healer_that_asks_for_a_token_to_read_gets_it(served: Served, look: Look) -> None:
+    watched = look(served)
+    page = ready(watched)
+
+    def guarded(route: Any) -> None:
+        if route.request.headers.get("authorization") == f"Bearer {served.token}":
+            route.continue_()
+        else:
+            body = '{"detail": "cannot read without a token"}'
+            route.fulfill(status=401, body=body, content_type="application/problem+json")
+
+    page.route("**/network-healer/**", guarded)
+    page.reload()
+    page.get_by_text("This healer asks for a token to read.").wait_for()
+    assert page.get_by_role("dialog").count() == 1
+    give_token(page, "0" * 64)
+    page.get_by_text("That token was not accepted.").wait_for()
+    page.keyboard.press("Escape")
+    page.locator(".connection", has_text="token needed").wait_for()
+    page.get_by_text("cannot read without a token").first.wait_for()
+    page.get_by_role("button", name="Forget token").click()
+    page.get_by_role("button", name="Token …").click()
+    give_token(page, served.token)
+    ready(watched)
+    rows(page).first.wait_for()
+    page.reload()
+    ready(watched)
+    assert page.get_by_role("dialog").count() == 0, "the tab remembers"
+
+
 def test_a_healer_that_goes_away_is_said_and_found_again(
     served: Served, look: Look, until: Until
 ) -> None:

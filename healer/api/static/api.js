@@ -1,7 +1,7 @@
 // The same HTTP interface that everybody uses. No cookies: the token is kept for this tab only and
 // sent as a header.
 
-import { set, state } from "./store.js";
+import { set } from "./store.js";
 
 const PREFIX = "/network-healer";
 const KEY = "healer.token";
@@ -20,17 +20,22 @@ export function forgetToken() {
   sessionStorage.removeItem(KEY);
 }
 
-// Ask for the token; resolves to whether one was given.
+let asking = null;
+let declined = false; // to read: who does not want to is not asked again and again
+
+// Ask for the token; resolves to whether one was given. Who asks meanwhile gets the same answer.
 export function askToken(why) {
-  return new Promise((resolve) => {
-    state.asking?.done(false);
+  asking ??= new Promise((resolve) => {
     const done = (token) => {
+      asking = null;
+      declined = !token;
       set({ asking: null });
       if (token) sessionStorage.setItem(KEY, token);
       resolve(Boolean(token));
     };
     set({ asking: { why, done } });
   });
+  return asking;
 }
 
 function headers(more = {}) {
@@ -56,7 +61,10 @@ export async function get(path, query = {}, options = {}) {
   const url = `${PREFIX}${path}${search ? `?${search}` : ""}`;
   const ask = () => fetch(url, { headers: headers(), cache: "no-store", ...options });
   let response = await ask();
-  if (response.status === 401 && (await askToken("This healer asks for a token to read."))) {
+  while (response.status === 401 && !declined) {
+    const why = hasToken() ? "That token was not accepted." : "This healer asks for a token to read.";
+    const sent = sessionStorage.getItem(KEY);
+    if (!(await askToken(why)) || sessionStorage.getItem(KEY) === sent) break;
     response = await ask();
   }
   return answered(response);

@@ -118,11 +118,14 @@ export async function follow() {
       };
       for await (const fact of events(state.position || null, abort.signal, opened)) take(fact);
     } catch (error) {
-      if (error instanceof Refused && error.status === 401) await get("/active").catch(() => {});
-      else if (error instanceof Refused) notify(error.message, "bad");
+      if (error instanceof Refused && error.status === 401) {
+        set({ connection: "locked" });
+        await get("/active").then(() => set({ connection: "connecting" }), () => {});
+        wait = 500;
+      } else if (error instanceof Refused) notify(error.message, "bad");
     }
     abort.abort();
-    set({ connection: "lost" });
+    if (state.connection !== "locked") set({ connection: "lost" });
     await new Promise((done) => setTimeout(done, wait));
     wait = Math.min(2 * wait, 8000);
   }

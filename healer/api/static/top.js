@@ -4,17 +4,18 @@ import * as act from "./act.js";
 import { askToken, forgetToken, hasToken } from "./api.js";
 import { html, useState } from "./dom.js";
 import { clock, words } from "./format.js";
+import { refresh } from "./live.js";
 import { Act, Mark } from "./part.js";
 import { backToNow, travel } from "./past.js";
 import { inPast, notify, set, state, world } from "./store.js";
 
-const CONNECTION = { live: ["good", "live"], connecting: ["quiet", "connecting"], lost: ["bad", "no connection"] };
+const CONNECTION = { live: ["good", "live"], connecting: ["quiet", "connecting"], lost: ["bad", "no connection"], locked: ["warn", "token needed"] };
 
 export function Top() {
   const { paused } = world();
   const [level, word] = CONNECTION[state.connection];
   const token = async () => {
-    if (!hasToken()) return askToken("Acting needs the token of this healer.");
+    if (!hasToken()) return (await askToken("Acting needs the token of this healer.")) && refresh();
     forgetToken();
     notify("The token is forgotten.");
     return set({});

@@ -8,9 +8,10 @@ and no implementation blocks the event loop.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from math import inf
 from typing import Protocol
 
 from healer.domain.events import Event, Fact
@@ -21,9 +22,11 @@ from healer.domain.spec import ComponentSpec, PortRange
 
 __all__ = [
     "Bind",
+    "Claim",
     "Clock",
     "EventLog",
     "HeldProcess",
+    "Holder",
     "Host",
     "Ids",
     "Launched",
@@ -263,8 +266,35 @@ class Recorded:
     event: Fact
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a node got: it may act on `component` until `expires`, in seconds of its own monotonic
+    clock. `fence` is the position of the fact by which it took the component's open issue."""
+
+    component: str
+    node: str
+    fence: int
+    expires: float = inf
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who carries an open issue: `node` None: nobody claimed it. `left` is how many seconds of its
+    lease are left, by the log's clock; nothing or less where it has run out."""
+
+    issue: str
+    node: str | None
+    left: float
+
+
 class EventLog(Protocol):
     """The log: the only memory there is."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether other nodes append to it as well. In one that is not, a claim is an append, never
+        runs out, and nobody else is ever the holder."""
+        ...
 
     async def close(self) -> None:
         """Write what waits, and let go of the log; harmless when done twice."""
@@ -280,6 +310,42 @@ class EventLog(Protocol):
             IssueConflictError: a stream has moved, or the component has an open issue already.
             StoreError: it could not be made durable. Nothing may be done on the strength of it.
         """
+        ...
+
+    async def claim(
+        self,
+        component: str,
+        events: Sequence[Event],
+        *,
+        node: str,
+        ttl: float,
+        seen: Mapping[str, int] = ...,
+    ) -> Claim:
+        """Append `events` and take the component's open issue for `node`, in one commit.
+
+        A fact of the issue is among them (IssueDetected, IssueTakenOver). From here on nobody else
+        can append to the issue, until it ends or another claim succeeds: by the same node at any
+        time, by another once `ttl` seconds have passed without `renew`. `seen` are streams and the
+        versions at which they have to stand for the claim to make sense.
+
+        Raises:
+            IssueConflictError: another node holds it, it is open or ended already, or a stream has
+                moved.
+            StoreError: as `append`.
+        """
+        ...
+
+    async def renew(self, *, ttl: float) -> list[Claim]:
+        """Prolong every claim made through this log to `ttl` seconds from now, without a trace in
+        the log; those that still hold. What is missing was lost, or its issue has ended.
+
+        Raises:
+            StoreError: the log cannot be reached: the claims run out as they stand.
+        """
+        ...
+
+    async def holder(self, component: str) -> Holder | None:
+        """Who carries the component's open issue; None where none is open."""
         ...
 
     async def read(self, *, after: int = 0, limit: int = 500) -> list[Recorded]:

@@ -12,13 +12,14 @@ from healer.ports import Recorded
 from healer.store.claim import conflict
 from healer.store.codec import Codec
 from healer.store.feed import Feed, Listener
+from healer.store.unshared import Unshared
 
 __all__ = ["MemoryLog"]
 
 _BATCH: Final = 500
 
 
-class MemoryLog:
+class MemoryLog(Unshared):
     """An `EventLog` that is gone with its process; it refuses what the one on disk refuses."""
 
     broken: str | None = None

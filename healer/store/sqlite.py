@@ -23,6 +23,7 @@ from healer.store.ledger import Ledger, require_schema
 from healer.store.lock import Lock
 from healer.store.notary import Sealing
 from healer.store.reader import Reader
+from healer.store.unshared import Unshared
 from healer.store.witness import FileWitness, Witness
 from healer.store.writer import Writer
 
@@ -32,7 +33,7 @@ _BATCH: Final = 500
 _CADENCE: Final = Cadence()
 
 
-class SqliteLog:
+class SqliteLog(Unshared):
     """An `EventLog` in a file: `SqliteLog.open` for the healer, `open_readonly` for everybody else.
 
     Opening blocks for some milliseconds; everything else is a coroutine that does not block. A log

@@ -273,3 +273,44 @@ async def test_what_waits_when_the_log_is_closed_is_still_appended(log: Log) -> 
     await asyncio.sleep(0)
     await log.close()
     assert sorted(await asyncio.gather(*waits)) == list(range(1, 21))
+
+
+# --- leases --------------------------------------------------------------------------------------
+
+
+async def test_a_claim_appends_and_its_fence_is_a_position(log: Log) -> None:
+    assert await log.holder("chat_api") is None
+    await log.append([started("other", 1)])
+    claim = await log.claim("chat_api", [factory.issue_detected(stream="i1")], node="a", ttl=60)
+    assert (claim.component, claim.node, claim.fence) == ("chat_api", "a", 2)
+    assert await log.append([started("i1", 2)]) == 3
+    taken = factory.issue_taken_over(stream="i1", version=3)
+    assert (await log.claim("chat_api", [taken], node="a", ttl=60)).fence == 4
+    await log.renew(ttl=60)
+    assert await log.head() == 4
+
+
+async def test_only_a_shared_log_says_who_holds_an_issue(log: Log) -> None:
+    await log.claim("chat_api", [factory.issue_detected(stream="i1")], node="a", ttl=60)
+    holder = await log.holder("chat_api")
+    assert holder is not None
+    assert holder.issue == "i1"
+    if log.shared:
+        assert holder.node == "a"
+        assert 0 < holder.left <= 60
+    else:
+        assert (holder.node, holder.left) == (None, 0)
+    await log.append([factory.issue_failed(stream="i1", version=2)])
+    assert await log.holder("chat_api") is None
+
+
+async def test_a_claim_on_what_is_not_so_any_more_is_refused_wholly(log: Log) -> None:
+    await log.append([started("component:chat_api", 1)])
+    detected = [factory.issue_detected(stream="i1")]
+    for stale in (0, 2):
+        seen = {"component:chat_api": stale}
+        with pytest.raises(IssueConflictError, match="the stream is at version 1"):
+            await log.claim("chat_api", detected, node="a", ttl=60, seen=seen)
+    assert (await log.head(), await log.open_issues()) == (1, {})
+    await log.claim("chat_api", detected, node="a", ttl=60, seen={"component:chat_api": 1})
+    assert await log.open_issues() == {"chat_api": "i1"}

@@ -62,6 +62,18 @@ async def test_a_lease_that_ran_out_passes_on_and_fences_off_who_held_it(databas
         assert await a.open_issues() == {}
 
 
+async def test_a_lease_that_ran_out_says_so_and_keeps_the_name_of_its_holder(
+    database: str,
+) -> None:
+    async with node(database) as a, node(database) as b:
+        await a.claim("chat_api", [factory.issue_detected(stream="i1")], node="a", ttl=LONG)
+        run_out(database)
+        holder = await b.holder("chat_api")
+        assert holder is not None
+        assert (holder.issue, holder.node) == ("i1", "a")
+        assert holder.left < 0
+
+
 async def test_a_holder_whom_nobody_replaced_goes_on(database: str) -> None:
     async with node(database) as a:
         await a.claim("chat_api", [factory.issue_detected(stream="i1")], node="a", ttl=LONG)

@@ -6,12 +6,13 @@ only grows. Renewing leaves no trace in the log: the log holds transitions, not 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from healer.errors import StoreError
 
-__all__ = ["Claim", "Holding", "Lease", "check_ttl"]
+__all__ = ["Holding", "Lease", "check_ttl"]
 
 # A shorter one runs out while it is being asked for; a longer one is no lease.
 _SHORTEST: Final = 0.1
@@ -30,22 +31,13 @@ def check_ttl(ttl: float, doing: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """What a node asks for: the open issue of `component` for `ttl` seconds."""
+    """What a node asks for: the open issue of `component` for `ttl` seconds, while the streams of
+    `seen` stand at the versions that it names."""
 
     component: str
     node: str
     ttl: float
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """What a node got. It may act on `component` until `expires`, in seconds by its own monotonic
-    clock, counted from before it asked: the database's clock gives it longer, never shorter."""
-
-    component: str
-    node: str
-    fence: int
-    expires: float
+    seen: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,7 +132,9 @@ class Ledger:
         """
         self._require_whole()
         connection = self._open()
-        streams = {encoded.stream for entry in group for encoded in entry.events}
+        streams = {encoded.stream for entry in group for encoded in entry.events} | {
+            stream for entry in group if entry.lease is not None for stream in entry.lease.seen
+        }
         names = [_sendable(stream) for stream in streams]
         components = {
             encoded.event.component

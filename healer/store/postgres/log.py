@@ -5,24 +5,25 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self
 
 from healer.domain.events import Event, Fact
 from healer.errors import StoreError
-from healer.ports import Recorded
+from healer.ports import Claim, Holder, Recorded
 from healer.store.codec import Codec
 from healer.store.feed import Feed, Listener
 from healer.store.postgres import inspection
 from healer.store.postgres.connection import Connection
-from healer.store.postgres.lease import Claim, Lease, check_ttl
+from healer.store.postgres.lease import Lease, check_ttl
 from healer.store.postgres.ledger import Ledger, require_schema
 from healer.store.postgres.place import Place, locate
 from healer.store.postgres.plan import Entry
 from healer.store.postgres.reader import Reader
 from healer.store.postgres.watch import watch
 from healer.store.postgres.writer import PATIENCE, Writer
+from healer.store.unshared import NOTHING_SEEN
 
 __all__ = ["PostgresLog"]
 
@@ -39,6 +40,8 @@ class PostgresLog:
     An outage of the database needs nobody: appends wait for it (`unavailable` says so meanwhile),
     followers go on where they were, reads fail with a StoreError until it is over.
     """
+
+    shared = True
 
     def __init__(
         self,
@@ -149,7 +152,13 @@ class PostgresLog:
         return await self._appending().append(Entry([encode(event) for event in events]))
 
     async def claim(
-        self, component: str, events: Sequence[Event], *, node: str, ttl: float
+        self,
+        component: str,
+        events: Sequence[Event],
+        *,
+        node: str,
+        ttl: float,
+        seen: Mapping[str, int] = NOTHING_SEEN,
     ) -> Claim:
         """Append `events` and take the component's open issue for `node`, in one commit.
 
@@ -157,7 +166,8 @@ class PostgresLog:
         which then says who took it. From here on only this log object, not another of the same node
         and not one that claimed before, can append to the issue, until it ends or another claim
         succeeds: by the same node at any time, by another when `ttl` seconds have passed without
-        `renew`. Time is the database's, so that the nodes' clocks need not agree.
+        `renew`. Time is the database's, so that the nodes' clocks need not agree; the end of the
+        claim is counted from before the database was asked: here it comes sooner, never later.
 
         Raises:
             IssueConflictError: another node holds it, it has no open issue, or a stream has moved.
@@ -167,7 +177,7 @@ class PostgresLog:
         asked = self._monotonic()
         encode = self._codec.encode
         encoded = [encode(event) for event in events]
-        fence = await self._appending().append(Entry(encoded, Lease(component, node, ttl)))
+        fence = await self._appending().append(Entry(encoded, Lease(component, node, ttl, seen)))
         return Claim(component, node, fence, asked + ttl)
 
     async def renew(self, *, ttl: float) -> list[Claim]:
@@ -200,6 +210,10 @@ class PostgresLog:
     async def open_issues(self) -> dict[str, str]:
         """See `healer.ports.EventLog.open_issues`."""
         return await self._reader.open_issues()
+
+    async def holder(self, component: str) -> Holder | None:
+        """See `healer.ports.EventLog.holder`; asks and locks nothing."""
+        return await self._reader.holder(component)
 
     async def head(self) -> int:
         """See `healer.ports.EventLog.head`."""

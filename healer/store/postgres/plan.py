@@ -15,6 +15,7 @@ from healer.store import chain
 from healer.store.claim import conflict
 from healer.store.codec import Encoded
 from healer.store.postgres.lease import Holding, Lease
+from healer.store.unshared import moved
 
 __all__ = ["Entry", "Outcome", "Plan", "Row"]
 
@@ -84,6 +85,7 @@ class Plan:
         try:
             if entry.lease is not None:
                 _check_free(stage, entry.lease)
+                self._check_seen(entry.lease)
             for encoded in entry.events:
                 self._place(stage, encoded, entry.lease)
             if entry.lease is not None:
@@ -128,6 +130,12 @@ class Plan:
                 stage.fences.pop(stream, None)
             case _:
                 pass
+
+    def _check_seen(self, lease: Lease) -> None:
+        for stream, expected in lease.seen.items():
+            version = self._versions.get(stream, 0)
+            if version != expected:
+                raise moved(stream, expected, version)
 
     @property
     def changed(self) -> list[str]:

@@ -12,7 +12,7 @@ import psycopg
 
 from healer.domain.events import Fact
 from healer.errors import StoreError
-from healer.ports import Recorded
+from healer.ports import Holder, Recorded
 from healer.store.codec import Codec
 from healer.store.postgres import inspection
 from healer.store.postgres.connection import Connection, UnreachableError, connect, refusals
@@ -89,6 +89,19 @@ class Reader:
     async def open_issues(self) -> dict[str, str]:
         """Component → its open issue."""
         return await self._run(inspection.open_issues)
+
+    async def holder(self, component: str) -> Holder | None:
+        """Who carries the component's open issue."""
+
+        def ask(connection: Connection) -> Holder | None:
+            row = connection.execute(
+                "SELECT issue, node, coalesce(extract(epoch FROM expires - clock_timestamp()), 0) "
+                "FROM healer.open_issue WHERE component = %s",
+                (component,),
+            ).fetchone()
+            return None if row is None else Holder(row[0], row[1], float(row[2]))
+
+        return None if "\0" in component else await self._run(ask)
 
     async def head(self) -> int:
         """The position of the last fact; 0 in an empty log."""

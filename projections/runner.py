@@ -68,8 +68,14 @@ class LiveViews:
 
     async def reached(self, position: int) -> None:
         """Wait until the views know `position`; for ever while `run` does not run."""
+        if self.position >= position:
+            return
         async with self._moved:
             await self._moved.wait_for(lambda: self.position >= position)
+
+    async def head(self) -> int:
+        """The position of the last fact of the log."""
+        return await self._log.head()
 
     async def caught_up(self) -> None:
         """Wait until the views know all that the log holds now."""

@@ -22,6 +22,8 @@ from healer.api.dashboard import add_dashboard
 from healer.api.guard import ALLOWED_KEY, Guard, allowed_hosts
 from healer.api.heal import dry_run, heal, heal_failing
 from healer.api.json import Json
+from healer.api.observe import add_observation
+from healer.api.once import Once
 from healer.api.past import add_past
 from healer.api.problem import MEDIA_TYPE, Problem, problem_of
 from healer.api.readiness import obstacles, warnings
@@ -73,7 +75,7 @@ def create_app(
     _add_log(app, healer, stopping)
     add_past(app, PREFIX, healer)
     add_dashboard(app)
-    _add_health(app, healer, reload)
+    add_observation(app, healer, reload)
     _add_reload(app, reload)
     app.add_middleware(Body, limit=body_limit)
     config = healer.config
@@ -132,17 +134,20 @@ async def _current(views: LiveViews) -> None:
     """Let the views take in what the log holds: who was told of a heal must find it in them. While
     the log cannot be read they show what they know, and `/readyz` says so."""
     with suppress(TimeoutError, StoreError):
+        if views.position >= await views.head():
+            return
         async with asyncio.timeout(_VIEWS_WITHIN):
             await views.caught_up()
 
 
 def _add_views(app: FastAPI, healer: Healer) -> None:
     views, engine = healer.views, healer.engine
+    once = Once()
 
     @app.get(f"{PREFIX}/stats")
     async def stats() -> Response:
         await _current(views)
-        return Json(views.view("stats"))
+        return Response(once.stats(views), media_type=Json.media_type)
 
     @app.get(f"{PREFIX}/history")
     async def history(wish: Annotated[HistoryWish, Query()]) -> Response:
@@ -157,7 +162,7 @@ def _add_views(app: FastAPI, healer: Healer) -> None:
     @app.get(f"{PREFIX}/active")
     async def active() -> Response:
         await _current(views)
-        return Json(view.active(views))
+        return Response(once.active(views), media_type=Json.media_type)
 
     @app.get(f"{PREFIX}/playbook-stats")
     async def playbook_stats() -> Response:
@@ -245,23 +250,6 @@ def _add_reload(app: FastAPI, reload: Reload | None) -> None:
         if reload is None:
             raise IllegalCommandError("reload", "this healer was not made from a file")
         return Json(await reload(actor))
-
-
-def _add_health(app: FastAPI, healer: Healer, reload: Reload | None) -> None:
-    @app.get("/livez")
-    async def livez() -> Response:
-        """It answers, so it lives."""
-        return Json({"alive": True})
-
-    @app.get("/readyz")
-    async def readyz() -> Response:
-        """Whether it can do its work."""
-        reasons = obstacles(healer)
-        told = warnings(healer)
-        if reload is not None and reload.error is not None:
-            told.append(f"the old configuration is in force: {reload.error}")
-        shown = {"ready": not reasons, "reasons": reasons, "warnings": told}
-        return Json(shown, status_code=503 if reasons else 200)
 
 
 def _answer_errors(app: FastAPI) -> None:

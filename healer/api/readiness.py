@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 from healer.bootstrap import Healer
 
-__all__ = ["obstacles", "warnings"]
+__all__ = ["examined", "obstacles", "warnings"]
 
 
 @runtime_checkable
@@ -26,18 +26,23 @@ def warnings(healer: Healer) -> list[str]:
     return [why for why in said if isinstance(why, str)]
 
 
-def obstacles(healer: Healer) -> list[str]:
-    """What keeps the healer from healing or from telling about it; empty when nothing does."""
-    found: list[str] = []
-    log = healer.log
+def examined(healer: Healer) -> dict[str, list[str]]:
+    """Each thing that healing or telling about it needs, and what is wrong with it."""
+    log, views, engine = healer.log, healer.views, healer.engine
+    writable: list[str] = []
     if isinstance(log, _Inspected):
         if log.broken is not None:
-            found.append(f"the log is broken: {log.broken}")
+            writable.append(f"the log is broken: {log.broken}")
         if log.unavailable is not None:
-            found.append(f"the log cannot be written: {log.unavailable}")
-    if healer.views.trouble is not None:
-        found.append(str(healer.views.trouble))
-    found += [str(error) for error in healer.views.stopped.values()]
-    if healer.engine.names and not healer.engine.running:
-        found.append("components are not watched; POST /network-healer/initialize")
-    return found
+            writable.append(f"the log cannot be written: {log.unavailable}")
+    shown = [] if views.trouble is None else [str(views.trouble)]
+    shown += [str(error) for error in views.stopped.values()]
+    watched = []
+    if engine.names and not engine.running:
+        watched.append("components are not watched; POST /network-healer/initialize")
+    return {"log": writable, "views": shown, "watch": watched}
+
+
+def obstacles(healer: Healer) -> list[str]:
+    """What keeps the healer from healing or from telling about it; empty when nothing does."""
+    return [why for reasons in examined(healer).values() for why in reasons]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import structlog
 
@@ -22,11 +24,15 @@ from healer.api.token import make_token, token_path
 from healer.api.token_book import TokenBook, tokens_path
 from healer.bootstrap import Healer, build
 from healer.cli.log_format import logging_to
+from healer.cli.notify import Notifier, pulse
 from healer.cli.outcome import FAILED, FINE
 from healer.cli.source import config_in
 from healer.config import Config, check_store
 
 __all__ = ["serve"]
+
+_CATCH_UP_WITHIN: Final = 600.0
+"""Seconds that systemd gives a start that has a long log to read; nothing hangs that long."""
 
 _log = structlog.get_logger("healer.serve")
 
@@ -60,7 +66,9 @@ async def _serve(
 ) -> int:
     told = asyncio.Event()
     hang_up = asyncio.Event()
+    notifier = Notifier(os.environ)
     with _signals(told, hang_up):
+        notifier.extend(_CATCH_UP_WITHIN)
         async with assemble(config) as healer:
             broken = getattr(healer.log, "broken", None)
             if broken is not None:
@@ -82,10 +90,10 @@ async def _serve(
                 read_open=config.auth.read == "open" and not config.exposed,
                 acting_per_minute=config.auth.acting_per_minute,
             )
-            reload = Reload(healer, load)
+            reload = Reload(healer, load, notify=notifier.reload)
             reloading = asyncio.create_task(_reload(reload, hang_up), name="reload")
             try:
-                return await _run(healer, access, listener, told, reload)
+                return await _run(healer, access, listener, told, reload, notifier)
             finally:
                 reloading.cancel()
                 await asyncio.gather(reloading, return_exceptions=True)
@@ -99,26 +107,42 @@ async def _reload(reload: Reload, hang_up: asyncio.Event) -> None:
 
 
 async def _run(
-    healer: Healer, access: Access, listener: socket.socket, told: asyncio.Event, reload: Reload
+    healer: Healer,
+    access: Access,
+    listener: socket.socket,
+    told: asyncio.Event,
+    reload: Reload,
+    notifier: Notifier,
 ) -> int:
     # Before anything is served: nobody can ask for a second start in the middle of this one.
     await healer.engine.start()
     stopping = asyncio.Event()
-    server = Server(
-        create_app(healer, access=access, stopping=stopping, reload=reload), tls=healer.config.tls
+    app = create_app(healer, access=access, stopping=stopping, reload=reload)
+    server = Server(app, tls=healer.config.tls)
+    beating = asyncio.create_task(
+        pulse(
+            notifier,
+            works=lambda: bool(getattr(healer.log, "alive", True)),
+            lagged=app.state.metrics.lagged,
+        ),
+        name="pulse",
     )
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="server")
     watching: list[asyncio.Task[object]] = [serving, asyncio.create_task(told.wait())]
+    count = len(healer.engine.names)
+    notifier.ready(f"watching {count} component{'' if count == 1 else 's'}")
     try:
         if healer.engine.names:
             watching.append(asyncio.create_task(healer.engine.failed(), name="failed"))
         await asyncio.wait(watching, return_when=asyncio.FIRST_COMPLETED)
     finally:
+        notifier.stopping()
         # Heals first, then the answers that wait for them.
         stopping.set()
         await healer.engine.stop()
         server.should_exit = True
         await asyncio.wait((serving,))
+        watching.append(beating)
         for task in watching:
             task.cancel()
         await asyncio.gather(*watching, return_exceptions=True)

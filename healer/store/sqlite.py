@@ -143,6 +143,16 @@ class SqliteLog(Unshared):
         return self._writer.unavailable if self._writer else None
 
     @property
+    def known_head(self) -> int | None:
+        """What `head` gives, without waiting; None where the log is only read."""
+        return self._writer.head if self._writer else None
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread that writes still works."""
+        return self._writer is None or self._writer.alive
+
+    @property
     def file(self) -> Path:
         """Where the log is."""
         return self._file
@@ -197,7 +207,9 @@ class SqliteLog(Unshared):
         return await self._reader.open_issues()
 
     async def head(self) -> int:
-        """See `healer.ports.EventLog.head`."""
+        """See `healer.ports.EventLog.head`. Who writes the log knows it without asking the disk."""
+        if self._writer is not None and not self._closed:
+            return self._writer.head
         return await self._reader.head()
 
     def follow(self, *, after: int) -> AsyncGenerator[Recorded, None]:

@@ -90,6 +90,16 @@ class Writer:
         return await future
 
     @property
+    def head(self) -> int:
+        """The position of the last event that is known to be durable."""
+        return self._head
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread still works; without it no append is ever answered."""
+        return self._thread.is_alive()
+
+    @property
     def unwitnessed(self) -> str | None:
         """Why the witness has not heard of the newest checkpoint; None when it has."""
         return self._ledger.unwitnessed if self._ledger else None

@@ -1,0 +1,290 @@
+"""What Prometheus scrapes: gauges read from the healer when asked, counters of its own deeds.
+
+A counter begins at 0 with the process, as Prometheus expects, and counts what *this node* recorded
+since: with several nodes on one log a sum over the nodes counts each heal once. The whole past is
+in the log, and `/network-healer/stats` tells it. Labels are names of the configuration and words of
+the code, never what came from outside.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final, Protocol, runtime_checkable
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from healer.api.reload import Reload
+from healer.bootstrap import Healer
+from healer.domain.events import (
+    HealWithheld,
+    IssueDetected,
+    IssueEscalated,
+    IssueFailed,
+    IssueVerified,
+    StepFailed,
+    StepSettled,
+    StepSkipped,
+    StepSucceeded,
+)
+from healer.domain.health import Health
+from healer.domain.probe import Outcome as ProbeOutcome
+from healer.ports import Recorded
+from projections.history import History
+from projections.projection import ProjectionStoppedError
+from projections.record import Outcome
+
+__all__ = ["CONTENT_TYPE", "Metrics"]
+
+CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
+
+# From what a bare restart takes to what a person takes.
+_SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
+_LAGS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
+
+
+@runtime_checkable
+class _Written(Protocol):
+    @property
+    def broken(self) -> str | None: ...
+
+    @property
+    def unavailable(self) -> str | None: ...
+
+
+class Metrics:
+    """The figures of one healer, in a registry of their own."""
+
+    def __init__(self, healer: Healer, reload: Reload | None = None) -> None:
+        self.registry = CollectorRegistry()
+        self._healer = healer
+        self._open: dict[str, tuple[str, str]] = {}
+        self._heals = Counter(
+            "healer_heals_total",
+            "Issues that ended: healed by a playbook, recovered by themselves, or failed.",
+            ("component", "issue_type", "outcome"),
+            registry=self.registry,
+        )
+        self._detected = Counter(
+            "healer_issues_detected_total",
+            "Issues that were opened.",
+            ("component", "issue_type"),
+            registry=self.registry,
+        )
+        self._withheld = Counter(
+            "healer_withheld_total",
+            "Heals that were due and not allowed.",
+            ("reason",),
+            registry=self.registry,
+        )
+        self._escalated = Counter(
+            "healer_escalations_total",
+            "Issues that a person has to know of.",
+            ("reason",),
+            registry=self.registry,
+        )
+        self._steps = Histogram(
+            "healer_step_duration_seconds",
+            "What a step of a playbook took.",
+            ("playbook", "action", "outcome"),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._skipped = Counter(
+            "healer_steps_without_duration_total",
+            "Steps that had nothing to do, or were settled by a look after a crash.",
+            ("playbook", "action", "outcome"),
+            registry=self.registry,
+        )
+        self._detect = Histogram(
+            "healer_time_to_detect_seconds",
+            "From the first evidence to the issue.",
+            ("component",),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._resolve = Histogram(
+            "healer_time_to_resolution_seconds",
+            "From the first evidence to the verdict.",
+            ("component", "outcome"),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._lag = Histogram(
+            "healer_loop_lag_seconds",
+            "How late the event loop ran what was due; it cannot look at components meanwhile.",
+            buckets=_LAGS,
+            registry=self.registry,
+        )
+        self.registry.register(_Now(healer, reload))
+        ProcessCollector(registry=self.registry)
+        self._stop = healer.log.listen(self._hear)
+
+    def close(self) -> None:
+        """Count no more."""
+        self._stop()
+
+    def lagged(self, seconds: float) -> None:
+        """The event loop ran `seconds` too late."""
+        self._lag.observe(max(0.0, seconds))
+
+    def text(self) -> bytes:
+        """All figures, in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def _hear(self, facts: Sequence[Recorded]) -> None:
+        node = self._healer.config.node
+        for recorded in facts:
+            if recorded.event.node == node:
+                self._count(recorded.event)
+
+    def _count(self, event: object) -> None:
+        match event:
+            case IssueDetected():
+                told = (event.component, event.issue_type.value)
+                self._open[event.originator_id] = told
+                self._detected.labels(*told).inc()
+                if not event.actor.startswith(("api", "cli")):  # a person measured nothing
+                    self._detect.labels(event.component).observe(event.seen_after)
+            case IssueVerified():
+                outcome = Outcome.HEALED if event.healed_by else Outcome.RECOVERED
+                self._ended(event.originator_id, outcome, event.resolved_in)
+            case IssueFailed():
+                self._ended(event.originator_id, Outcome.FAILED, event.resolved_in)
+            case HealWithheld():
+                self._withheld.labels(event.reason).inc()
+            case IssueEscalated():
+                self._escalated.labels(event.reason).inc()
+            case StepSucceeded():
+                self._steps.labels(event.playbook, event.action, "succeeded").observe(event.elapsed)
+            case StepFailed():
+                self._steps.labels(event.playbook, event.action, "failed").observe(event.elapsed)
+            case StepSkipped():
+                self._skipped.labels(event.playbook, event.action, "skipped").inc()
+            case StepSettled():
+                self._skipped.labels(event.playbook, event.action, "settled").inc()
+            case _:
+                pass
+
+    def _ended(self, issue_id: str, outcome: str, resolved_in: float) -> None:
+        told = self._open.pop(issue_id) if issue_id in self._open else self._remembered(issue_id)
+        component, issue_type = told
+        self._heals.labels(component, issue_type, outcome).inc()
+        self._resolve.labels(component, outcome).observe(resolved_in)
+
+    def _remembered(self, issue_id: str) -> tuple[str, str]:
+        """An issue that was opened before this process was there."""
+        try:
+            state: History = self._healer.views.state("history")
+        except ProjectionStoppedError:
+            return ("", "")
+        record = state.by_issue.get(issue_id)
+        return (record.component, record.detected_as) if record else ("", "")
+
+
+class _Now(Collector):
+    """What is so at the moment of the scrape."""
+
+    def __init__(self, healer: Healer, reload: Reload | None) -> None:
+        self._healer = healer
+        self._reload = reload
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: registering must not read a healer that is not entered yet."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        yield from self._components()
+        yield from self._log()
+        yield GaugeMetricFamily(
+            "healer_config_last_reload_successful",
+            "Whether the last attempt to read the configuration succeeded.",
+            value=self._reload is None or self._reload.successful is not False,
+        )
+        running = platform.python_version()
+        build = GaugeMetricFamily(
+            "healer_build_info", "The version that runs; always 1.", labels=("version", "python")
+        )
+        build.add_metric((_version(), running), 1)
+        yield build
+
+    def _components(self) -> Iterable[Metric]:
+        engine = self._healer.engine
+        success = GaugeMetricFamily(
+            "healer_probe_success",
+            "Whether the last probe was healthy; absent while nothing is known.",
+            labels=("component",),
+        )
+        duration = GaugeMetricFamily(
+            "healer_probe_duration_seconds", "What the last probe took.", labels=("component",)
+        )
+        health = GaugeMetricFamily(
+            "healer_component_health",
+            "1 for the state that the component is in.",
+            labels=("component", "health"),
+        )
+        opened = GaugeMetricFamily(
+            "healer_issues_open", "Issues that have not ended.", labels=("component",)
+        )
+        healing = GaugeMetricFamily(
+            "healer_heals_active", "Components that a playbook is acting on."
+        )
+        acting = 0
+        for name in engine.names:
+            status = engine.status(name)
+            probe = status.last_probe
+            if probe is not None and probe.outcome is not ProbeOutcome.UNKNOWN:
+                success.add_metric((name,), probe.outcome is ProbeOutcome.HEALTHY)
+                duration.add_metric((name,), probe.elapsed)
+            for state in Health:
+                health.add_metric((name, state.value), status.health.health is state)
+            opened.add_metric((name,), status.issue is not None)
+            acting += status.healing
+        healing.add_metric((), acting)
+        yield from (success, duration, health, opened, healing)
+        yield GaugeMetricFamily(
+            "healer_paused", "Whether all healing is paused.", value=engine.fleet.paused
+        )
+        yield GaugeMetricFamily(
+            "healer_watching", "Whether components are watched.", value=engine.running
+        )
+
+    def _log(self) -> Iterable[Metric]:
+        log, views = self._healer.log, self._healer.views
+        broken = log.broken if isinstance(log, _Written) else None
+        closed = log.unavailable if isinstance(log, _Written) else None
+        known = getattr(log, "known_head", None)
+        head = views.position if known is None else int(known)
+        yield GaugeMetricFamily("healer_log_head", "The last position of the log.", value=head)
+        yield GaugeMetricFamily(
+            "healer_log_writable",
+            "Whether facts can be made durable; nothing is healed while they cannot.",
+            value=broken is None and closed is None,
+        )
+        yield GaugeMetricFamily(
+            "healer_log_unwitnessed",
+            "Whether the witness has not heard of the newest checkpoint.",
+            value=getattr(log, "unwitnessed", None) is not None,
+        )
+        yield GaugeMetricFamily(
+            "healer_projection_lag_events",
+            "How many facts the views are behind the log.",
+            value=max(0, head - views.position),
+        )
+        yield GaugeMetricFamily(
+            "healer_projections_stopped",
+            "Projections that met a fact which they cannot apply.",
+            value=len(views.stopped),
+        )
+
+
+def _version() -> str:
+    try:
+        return version("network-healer")
+    except PackageNotFoundError:
+        return "0+unknown"

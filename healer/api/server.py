@@ -13,7 +13,8 @@ from healer.config.configuration import Tls
 
 __all__ = ["Server"]
 
-_CONNECTIONS: Final = 100
+_CONNECTIONS: Final = 400
+"""Event streams of many readers stay open; those who ask must still find a place."""
 _STOP_WITHIN: Final = 5
 """Seconds that answers under way get when everything else has stopped."""
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from healer.api.access import Access
 from healer.api.app import create_app
 from healer.api.listener import listen_on
 from healer.api.server import Server
@@ -112,7 +113,7 @@ async def test_a_real_prometheus_scrapes_it(
     tmp_path: Path,
 ) -> None:
     own, theirs = free_ports(2)
-    app = create_app(healer, token=TOKEN, listen=("127.0.0.1", own))
+    app = create_app(healer, access=Access(TOKEN), listen=("127.0.0.1", own))
     server = Server(app)
     listener = listen_on("127.0.0.1", own)
     serving = asyncio.create_task(server.serve(sockets=[listener]))

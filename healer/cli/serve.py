@@ -93,7 +93,7 @@ async def _serve(
             reload = Reload(healer, load, notify=notifier.reload)
             reloading = asyncio.create_task(_reload(reload, hang_up), name="reload")
             try:
-                return await _run(healer, access, listener, told, reload, notifier)
+                return await _run(healer, access, listener, told, reload, notifier=notifier)
             finally:
                 reloading.cancel()
                 await asyncio.gather(reloading, return_exceptions=True)
@@ -112,6 +112,7 @@ async def _run(
     listener: socket.socket,
     told: asyncio.Event,
     reload: Reload,
+    *,
     notifier: Notifier,
 ) -> int:
     # Before anything is served: nobody can ask for a second start in the middle of this one.

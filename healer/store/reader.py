@@ -72,40 +72,32 @@ class Reader:
         """At most `limit` facts behind `after`, in log order."""
 
         def read(connection: sqlite3.Connection) -> list[Recorded]:
-            facts = select(connection, self._codec, after=after, limit=limit)
-            if limit > 0 and (not facts or facts[0].position > max(after, 0) + 1):
-                # Positions have no gaps: what comes first stands in an archive.
-                cold = self._archived(connection, after, limit)
-                end = cold[-1].position + 1 if cold else 0
-                whole = facts and facts[0].position == end
-                facts = (cold + facts)[:limit] if whole else cold or facts
-            return facts
+            decode = self._codec.decode
+            return [
+                Recorded(position, decode(stream, version, topic, body, place=f"event {position}"))
+                for position, stream, version, topic, _, body, _ in self._stored(
+                    connection, after, limit
+                )
+            ]
 
         return await self._run(read)
 
     async def rows(self, after: int, limit: int) -> list[Row]:
         """At most `limit` events behind `after` as they are stored, in log order."""
+        return await self._run(lambda connection: self._stored(connection, after, limit))
 
-        def read(connection: sqlite3.Connection) -> list[Row]:
-            found: list[Row] = connection.execute(
-                "SELECT position, stream, version, topic, time, body, hash FROM event "
-                "WHERE position > ? ORDER BY position LIMIT ?",
-                (after, limit),
-            ).fetchall()
-            if limit > 0 and (not found or found[0][0] > max(after, 0) + 1):
-                found = self._cold(connection).rows(after, limit) or found
-            return found
-
-        return await self._run(read)
-
-    def _archived(self, connection: sqlite3.Connection, after: int, limit: int) -> list[Recorded]:
-        decode = self._codec.decode
-        return [
-            Recorded(position, decode(stream, version, topic, body, place=f"event {position}"))
-            for position, stream, version, topic, _, body, _ in self._cold(connection).rows(
-                after, limit
-            )
-        ]
+    def _stored(self, connection: sqlite3.Connection, after: int, limit: int) -> list[Row]:
+        found: list[Row] = connection.execute(
+            "SELECT position, stream, version, topic, time, body, hash FROM event "
+            "WHERE position > ? ORDER BY position LIMIT ?",
+            (after, limit),
+        ).fetchall()
+        if limit > 0 and (not found or found[0][0] > max(after, 0) + 1):
+            # Positions have no gaps: what comes first stands in an archive.
+            cold = self._cold(connection).rows(after, limit)
+            meet = cold and found and found[0][0] == cold[-1][0] + 1
+            found = [*cold, *found][:limit] if meet else cold or found
+        return found
 
     def _cold(self, connection: sqlite3.Connection) -> Cold:
         segments = segments_of(connection, self._file)

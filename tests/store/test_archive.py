@@ -463,3 +463,25 @@ def test_a_file_that_the_log_does_not_know_is_never_removed(log):
     foreign.write_bytes(b"somebody's")
     archive(log, MIDDLE)
     assert foreign.read_bytes() == b"somebody's"
+
+
+@pytest.mark.parametrize("absent", [False, True])
+async def test_a_witness_hears_of_an_archive_and_finds_its_account_in_the_log(tmp_path, absent):
+    path, witness = tmp_path / "log.db", tmp_path / "witness"
+    async with SqliteLog.open(path, new_log_id=lambda: "log-1", witness=witness) as log:
+        await log.append([each.event for each in FACTS])
+    archive(path, MIDDLE, witness=witness)
+    assert "archived 1 " in witness.read_text()
+    if absent:
+        shutil.rmtree(tmp_path / "log.db.archive")
+    report = verify(path, witness=witness)
+    assert report.ok, report.first_problem
+    assert report.witnessed == len(FACTS)
+    assert examine(path, witness) == []
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TRIGGER checkpoint_is_never_deleted")
+        connection.execute("DELETE FROM checkpoint WHERE note LIKE '%archived%'")
+        connection.execute("DELETE FROM archive")
+        connection.commit()
+    assert not verify(path, witness=witness).ok
+    assert examine(path, witness)

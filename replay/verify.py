@@ -86,7 +86,7 @@ def verify(
             archive = log
         name = archive.log_id if log_id is None else log_id
         seals = Seals(name, key, seen)
-        walk = Walk(archive, seals, codec or Codec(), on_progress, deep=deep)
+        walk = Walk(archive, seals, codec, on_progress, deep=deep)
         walk.run(name)
     for problem in troubles:
         walk.add(problem)

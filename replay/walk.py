@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
-from healer.domain.events import Fact, IssueDetected, IssueFailed, IssueVerified
+from healer.domain.events import EVENT_TYPES, Event, Fact, IssueDetected, IssueFailed, IssueVerified
 from healer.errors import StoreError
-from healer.ports import Recorded
 from healer.store.chain import genesis, link
 from healer.store.codec import Codec
 from replay.archive import Archive, Row
-from replay.audit import Problem, problems
+from replay.audit import Audit, Problem
+from replay.light import Light
 from replay.seal import UNSIGNED, Seals
 
 __all__ = ["Progress", "Walk"]
@@ -35,16 +35,19 @@ class Walk:
     """
 
     def __init__(
-        self, archive: Archive, seals: Seals, codec: Codec, progress: Progress, *, deep: bool
+        self, archive: Archive, seals: Seals, codec: Codec | None, progress: Progress, *, deep: bool
     ) -> None:
         self.kept: list[Problem] = []
         self.found = 0
         self.events = 0
         self._archive = archive
         self._seals = seals
-        self._codec = codec
+        self._codec = codec or Codec()
         self._progress = progress
         self._deep = deep
+        self._audit = Audit()
+        # Another codec knows other events.
+        self._light = None if codec else Light(EVENT_TYPES)
         self._position = 0
         self._versions: dict[str, int] = {}
         self._open: dict[str, str] = {}
@@ -74,9 +77,7 @@ class Walk:
             self._mark("a checkpoint", self._seals.marks)
             seen = {each.checkpoint.size: each.checkpoint.head for each in self._seals.unseen}
             self._mark("the witness", seen)
-            for problem in problems(self._facts(self._begin(genesis(log_id)))):
-                if problem.code not in _TOLD_HERE:
-                    self.add(problem)
+            self._look(self._begin(genesis(log_id)))
             if self._deep:
                 self._check_claims()
         except StoreError as error:
@@ -106,14 +107,14 @@ class Walk:
         for size, head in heads.items():
             self._marks.setdefault(size, []).append((who, head))
 
-    def _facts(self, start: bytes) -> Iterator[Recorded]:
+    def _look(self, start: bytes) -> None:
         total = self._archive.head
         self._progress(self._position, total)
         previous = start
         for batch in self._archive.rows():
             previous = self._follow(batch, previous)
             if self._deep:
-                yield from self._decoded(batch)
+                self._judge(batch)
             self._progress(self._position, total)
 
     def _follow(self, batch: Sequence[Row], previous: bytes) -> bytes:
@@ -159,28 +160,39 @@ class Walk:
                     why = f"it would not follow from the name of the log that {who} covers"
                 self._say(max(size, 1), "not_signed", why)
 
-    def _decoded(self, batch: Sequence[Row]) -> Iterator[Recorded]:
-        for position, stream, version, topic, time, body, _ in batch:
-            try:
-                event = self._codec.decode(stream, version, topic, body, place=f"event {position}")
-            except StoreError as error:
-                self.add(Problem(position, f"{stream}/{version}", "unreadable", str(error)))
-                continue
-            if (event.timestamp - _EPOCH) // _MICROSECOND != time:
-                why = f"its column time says {time}, its body {event.timestamp}"
-                self._say(position, "time", why, event.event_id)
-            self._claim(event)
+    def _judge(self, batch: Sequence[Row]) -> None:
+        look, light_of = self._audit.look, self._light
+        for row in batch:
+            position, stream, version, topic, time, body, _ = row
+            light: tuple[type[Event], Any] | None = light_of.read(topic, body) if light_of else None
+            if light is None or _microseconds(light[1].timestamp) != time:
+                event = self._read(row)
+                if event is None:
+                    continue
+                light = type(event), event
+            kind: type[Event] = light[0]
+            fields: Any = light[1]
             if stream not in self._unknown:
-                yield Recorded(position, event)
+                for problem in look(position, stream, version, kind, fields):
+                    if problem.code not in _TOLD_HERE:
+                        self.add(problem)
+            if kind is IssueDetected:
+                self._open[stream] = fields.component
+            elif kind is IssueVerified or kind is IssueFailed:
+                self._open.pop(stream, None)
 
-    def _claim(self, event: Fact) -> None:
-        match event:
-            case IssueDetected():
-                self._open[event.originator_id] = event.component
-            case IssueVerified() | IssueFailed():
-                self._open.pop(event.originator_id, None)
-            case _:
-                pass
+    def _read(self, row: Row) -> Fact | None:
+        """The event by the codec, which decides; None where it cannot be read."""
+        position, stream, version, topic, time, body, _ = row
+        try:
+            event = self._codec.decode(stream, version, topic, body, place=f"event {position}")
+        except StoreError as error:
+            self.add(Problem(position, f"{stream}/{version}", "unreadable", str(error)))
+            return None
+        if (event.timestamp - _EPOCH) // _MICROSECOND != time:
+            why = f"its column time says {time}, its body {event.timestamp}"
+            self._say(position, "time", why, event.event_id)
+        return event
 
     def _check_claims(self) -> None:
         log = {component: issue for issue, component in self._open.items()}
@@ -217,6 +229,10 @@ class Walk:
             size = max(each.checkpoint.size for each in seals.unseen)
             why = f"the witness has {len(seals.unseen)} checkpoints, up to {size}, that it has not"
             self.add(Problem(min(size, end + 1), "", "unseen", f"cannot accept the log: {why}"))
+
+
+def _microseconds(moment: datetime) -> int | None:
+    return None if moment.tzinfo is None else (moment - _EPOCH) // _MICROSECOND
 
 
 def _spans(stretches: Sequence[tuple[int, int, bytes, bytes]]) -> str:

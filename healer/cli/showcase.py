@@ -62,14 +62,15 @@ def showcase(*, port: int | None, every: float) -> int:
             assert program is not None
             assert program.origin is not None
             scene = Scene(healer, host, directory, Path(program.origin), crash_loop)
+            _say(f"starting {len(members)} components in {directory}")
             tasks.append(asyncio.create_task(_break(scene, faults, every), name="faults"))
             return healer
 
-        _say(f"starting {len(members)} components in {directory}")
         try:
             return serve(stack.config_file, assemble=assemble)
         finally:
-            asyncio.run(_end(load(stack.config_file, environ={}, hostname="demo")))
+            if tasks:  # else nothing was started, and there is no log
+                asyncio.run(_end(load(stack.config_file, environ={}, hostname="demo")))
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 

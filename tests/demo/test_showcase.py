@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -37,3 +39,15 @@ def test_something_breaks_and_is_healed_while_the_dashboard_is_served(
     assert process.wait(30) == 0, (tmp_path / "log").read_text()
     assert not directory.exists()
     assert processes.descendants() == []
+
+
+def test_a_port_that_is_taken_is_said_and_nothing_is_started(
+    tmp_path: Path, free_port: int
+) -> None:
+    with socket.create_server(("127.0.0.1", free_port)):
+        ran = subprocess.run(
+            [sys.executable, "-m", "healer", "demo", "--dashboard", "--port", str(free_port)],
+            cwd=tmp_path, capture_output=True, text=True, timeout=50, check=False,
+        )  # fmt: skip
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert f"cannot listen on 127.0.0.1 port {free_port}: Address already in use" in ran.stderr

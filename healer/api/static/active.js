@@ -44,7 +44,7 @@ function Card({ issue, asks }) {
             ${issue.attempt > 1 && html` · attempt ${issue.attempt}`}
             ${issue.withheld && html` · <span class="warn-text">withheld: ${words(issue.withheld)}</span>`}
             ${issue.escalated && html` · <strong class="bad-text">escalated</strong>`}</p>`}
-    ${!over && lines.length > 0 && html`<ul class="log">${lines.map((line, at) => html`<li key=${at} class=${line.level}>${line.text}</li>`)}</ul>`}
+    ${!over && lines.length > 0 && html`<ul class="log" aria-live="off">${lines.map((line, at) => html`<li key=${at} class=${line.level}>${line.text}</li>`)}</ul>`}
     ${asks && html`<p class="row-actions">
       <${Act} kind="primary" label=${`Approve the heal of ${name}`} onClick=${() => act.approve(issue.issue_id)}>Approve<//>
       <${Act} label=${`Refuse the heal of ${name}`} onClick=${() => act.deny(issue.issue_id)}>Refuse<//></p>`}

@@ -14,6 +14,7 @@ from healer.cli.lazy import Lazy
 from healer.cli.option import Component, ConfigFile, OutputAs, Reason, Store
 from healer.cli.replay import replay
 from healer.cli.schemas import schemas
+from healer.cli.setup import add_setup
 from healer.cli.switch import add_switches
 from healer.cli.token import token
 
@@ -44,7 +45,6 @@ app = typer.Typer(
     name="healer",
     help="Sees a service on a port fail, heals it, verifies the cure, and remembers every step.",
     epilog="Exit status: 0 fine, 1 unhealthy or failed, 2 usage or bad input.",
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -125,6 +125,7 @@ def auto_heal(config: ConfigFile = None, output: OutputAs = None) -> None:
 
 
 add_switches(app)
+add_setup(app)
 
 
 @app.command()

@@ -1,0 +1,155 @@
+"""`healer init`: a configuration from what listens here now, to be read and changed by a person.
+
+Everything that is found is only observed (`mode: observe`) until its owner says otherwise. Ports of
+the system (below 1024) are named in a comment and not watched, and neither is a healer.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import orjson
+import psutil
+
+from healer.cli.outcome import BAD_INPUT, FINE
+from healer.cli.output import print_line
+from healer.config import load, parse
+from healer.host import procfs
+
+__all__ = ["init"]
+
+_PROBE_WITHIN: Final = 0.5
+_SYSTEM: Final = 1024
+_PATHS: Final = ("/health", "/healthz", "/ready", "/")
+_HEALER: Final = re.compile(r"(^|/)healer( |$)|-m healer( |$)")
+_LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1", "127.0.0.1": "127.0.0.1"}  # noqa: S104
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Something that listens."""
+
+    name: str
+    port: int
+    probe: str
+    owner: str | None
+    unit: str | None
+    told: str
+
+
+def init(file: Path) -> int:
+    """Write `file`; 2 when it is there already or cannot be written."""
+    if file.exists() or file.is_symlink():
+        print_line(f"cannot write {file}: it is there already; allowed: a new file", "bad")
+        return BAD_INPUT
+    found = _look()
+    text = _document(found)
+    # What would be refused later is not written at all.
+    parse(
+        text,
+        source=str(file),
+        environ={},
+        hostname=socket.gethostname(),
+        directory=file.absolute().parent,
+    )
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        print_line(f"cannot write {file}: {error.strerror}", "bad")
+        return BAD_INPUT
+    with os.fdopen(descriptor, "w", encoding="utf-8") as out:
+        out.write(text)
+    load(file, environ={}, hostname=socket.gethostname())
+    print_line(f"{file}: {len(found)} found; read it, then `healer validate` and `healer serve`")
+    return FINE
+
+
+def _look() -> list[Found]:
+    seen: dict[int, Found] = {}
+    names: set[str] = set()
+    for one in psutil.net_connections("tcp"):
+        if one.status != psutil.CONN_LISTEN or not one.laddr:
+            continue
+        address, port = str(one.laddr.ip), int(one.laddr.port)
+        if address not in _LOOPBACK or port < _SYSTEM or port in seen:
+            continue
+        command = " ".join(procfs.cmdline_of(one.pid)) if one.pid else ""
+        if _HEALER.search(command):
+            continue
+        name = _name(one.pid, port, names)
+        names.add(name)
+        unit = _unit(one.pid)
+        owner = procfs.exe_of(one.pid) if one.pid else None
+        told = procfs.stat_of(one.pid).name if one.pid else "a process that is not ours to see"
+        seen[port] = Found(name, port, _probe(port), owner, unit, told)
+    return [seen[port] for port in sorted(seen)]
+
+
+def _name(pid: int | None, port: int, taken: Iterable[str]) -> str:
+    word = "service"
+    if pid:
+        try:
+            word = procfs.stat_of(pid).name
+        except OSError:
+            word = "service"
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", word).strip("_.-")[:40] or "service"
+    return f"{name}_{port}" if f"{name}_{port}" not in taken else f"service_{port}"
+
+
+def _unit(pid: int | None) -> str | None:
+    if not pid:
+        return None
+    try:
+        unit = procfs.unit_in(procfs.cgroup_of(pid))
+    except OSError:
+        return None
+    return unit if unit and unit.endswith(".service") and "@" not in unit else None
+
+
+def _probe(port: int) -> str:
+    """By really asking, on loopback: a path that answers well, else a connection."""
+    for path in _PATHS:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_PROBE_WITHIN)
+        try:
+            connection.request("GET", path)
+            if 200 <= connection.getresponse().status < 400:
+                return f"{{http: {path}}}"
+        except (OSError, http.client.HTTPException):
+            return "tcp"
+        finally:
+            connection.close()
+    return "tcp"
+
+
+def _quoted(text: str) -> str:
+    """A JSON string is a YAML one; a dollar would be a variable."""
+    return orjson.dumps(text.replace("$", "$$")).decode()
+
+
+def _document(found: Iterable[Found]) -> str:
+    lines = [
+        "# Written by `healer init` from what listened on this machine. Nothing here is acted on",
+        "# yet: set `mode: suggest` (a person approves) or `mode: act` where you want healing, say",
+        "# how each is started (`launch`), remove what is not yours. All keys: docs/healer.yaml",
+        "store: sqlite:///healer.db",
+        "listen: 127.0.0.1:8000",
+        "defaults: {interval: 5s, timeout: 2s, failure_threshold: 3, mode: observe}",
+        "components:",
+    ]
+    for each in found:
+        lines += ["", f"  {each.name}:", f"    port: {each.port}", f"    probe: {each.probe}"]
+        if each.unit:
+            lines.append(f"    launch: {{systemd: {_quoted(each.unit)}}}")
+        else:
+            lines.append('    # launch: {command: [python, -m, ..., --port, "{port}"]}')
+        if each.owner:
+            lines.append(f"    owner: {{exe: {_quoted(each.owner)}}}")
+        lines.append("    mode: observe")
+    return "\n".join(lines) + "\n"

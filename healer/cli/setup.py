@@ -1,0 +1,44 @@
+"""`healer init` and `healer doctor`: from nothing to a configuration that works here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from healer.cli.lazy import Lazy
+from healer.cli.option import ConfigFile, OutputAs
+
+if TYPE_CHECKING:
+    from healer.cli import doctor as _doctor
+    from healer.cli import init as _init
+else:
+    _doctor = Lazy("healer.cli.doctor")
+    _init = Lazy("healer.cli.init")
+
+__all__ = ["add_setup"]
+
+
+def add_setup(app: typer.Typer) -> None:
+    """Add the commands."""
+
+    @app.command()
+    def init(
+        file: Annotated[
+            Path, typer.Argument(metavar="FILE", help="Where it goes; never overwritten.")
+        ] = Path("healer.yaml"),
+    ) -> None:
+        """Write a commented configuration from what listens on this machine now.
+
+        Example: healer init && healer validate && healer serve
+        """
+        raise typer.Exit(_init.init(file))
+
+    @app.command()
+    def doctor(config: ConfigFile = None, output: OutputAs = None) -> None:
+        """Say what is missing on this machine, what that costs, and how to get it.
+
+        Example: healer doctor -c /etc/healer/healer.yaml -o json
+        """
+        raise typer.Exit(_doctor.doctor(config, output))

@@ -1,0 +1,99 @@
+"""`healer init` and `healer doctor`, run as a user runs them; and what is deployed."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from healer.config import load, parse
+from healer.domain.spec import Mode
+from tests.cli.conftest import House
+from tests.conftest import ROOT, Processes, Until
+
+DEPLOY = ROOT / "docs" / "deploy"
+
+
+def test_init_writes_what_listens_and_never_overwrites(
+    house: House, processes: Processes, until: Until, free_port: int
+) -> None:
+    processes.component(free_port)
+    until(lambda: _listens(free_port), 10)
+    file = house.directory / "new.yaml"
+    ran = house.run("init", str(file))
+    assert ran.returncode == 0, ran.stderr
+    config = load(file, environ={}, hostname="h")
+    [found] = [spec for spec in config.components.values() if spec.port == free_port]
+    assert found.mode is Mode.OBSERVE
+    assert (found.probe.kind, found.probe.path) == ("http", "/health")
+    assert "python" in str(found.owner)
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert house.run("validate", "-c", str(file)).returncode == 0
+    before = file.read_bytes()
+    assert house.run("init", str(file)).returncode == 2
+    assert file.read_bytes() == before
+
+
+def test_init_leaves_a_healer_out(house: House, until: Until) -> None:
+    process = house.serve(until)
+    file = house.directory / "new.yaml"
+    assert house.run("init", str(file)).returncode == 0
+    ports = {spec.port for spec in load(file, environ={}, hostname="h").components.values()}
+    assert house.listen not in ports
+    assert house.stop(process) == 0
+
+
+def _listens(port: int) -> bool:
+    from healer.host.sockdiag import listen_sockets
+
+    return bool(listen_sockets(port))
+
+
+def test_doctor_says_what_is_missing_and_how_to_get_it(house: House) -> None:
+    found = house.json("doctor", "-o", "json")
+    assert found["ok"] is True
+    by_subject = {each["subject"]: each for each in found["findings"]}
+    assert by_subject["configuration"]["found"] == "components: 1"
+    assert {"pidfd", "sock_diag", "CAP_KILL", "store space"} <= set(by_subject)
+    assert all(each["cure"] for each in found["findings"] if each["verdict"] != "good")
+    house.write(house.config.read_text().replace("port:", "prot:"))
+    ran = house.run("doctor", "-o", "json")
+    assert ran.returncode == 1
+    assert json.loads(ran.stdout)["ok"] is False
+
+
+def test_the_shell_can_complete(house: House) -> None:
+    ran = house.run("--show-completion", "bash")
+    assert "_HEALER_COMPLETE" in ran.stdout + ran.stderr
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd-analyze")
+def test_the_unit_is_hardened(tmp_path: Path) -> None:
+    unit = tmp_path / "healer.service"
+    unit.write_text((DEPLOY / "healer.service").read_text())
+    ran = subprocess.run(
+        ["systemd-analyze", "--offline=true", "--no-pager", "security", str(unit)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    found = re.search(r"exposure level for \S+ ([\d.]+)", ran.stdout)
+    assert found, ran.stdout + ran.stderr
+    assert float(found[1]) <= 2.5
+
+
+def test_the_unit_lets_components_live_on() -> None:
+    unit = (DEPLOY / "healer.service").read_text()
+    for line in ("KillMode=process", "Type=notify-reload", "WatchdogSec=30"):
+        assert line in unit.splitlines()
+
+
+def test_the_sample_for_a_stack_is_accepted(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "healer.yaml").read_text()
+    config = parse(text, source="sample", environ={}, hostname="h", directory=tmp_path)
+    assert {8100, 8110, 8220, 8282} <= {spec.port for spec in config.components.values()}

@@ -20,10 +20,10 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo dashboard test check lint format types floors coverage bench soak simulate spark lock clean
+.PHONY: fuzz-api help demo dashboard test check lint format types floors coverage bench soak simulate spark lock clean
 
 help: ## Say what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 demo: $(RUNTIME) ## Break a small stack for real and watch it being healed
 	@$(BIN)/healer demo $(ARGS)
@@ -59,6 +59,9 @@ bench: $(DEVELOPMENT) ## Measure, and print tables with medians and ratios
 
 simulate: $(DEVELOPMENT) ## Two virtual hours of faults for each seed (ARGS="--seeds 10000", "--bugs")
 	@$(BIN)/python -m tests.simulator $(ARGS)
+
+fuzz-api: $(DEVELOPMENT) ## Ask the API everything that its description allows (HEALER_FUZZ_EXAMPLES=2000)
+	@HEALER_FUZZ_EXAMPLES=$${HEALER_FUZZ_EXAMPLES:-500} $(BIN)/python -m pytest tests/cli/test_contract.py $(ARGS)
 
 soak: $(DEVELOPMENT) ## Kill the healer in mid-heal, for as long as asked (ARGS="--kills 10000")
 	@$(BIN)/python -m tests.soak $(ARGS)

@@ -17,6 +17,7 @@ from healer.api import answer, catalogue, view
 from healer.api.access import Access
 from healer.api.actor import Actor
 from healer.api.body import LIMIT, Body
+from healer.api.contract import describe_answers
 from healer.api.control import add_controls
 from healer.api.dashboard import add_dashboard
 from healer.api.guard import ALLOWED_KEY, Guard, allowed_hosts
@@ -29,7 +30,7 @@ from healer.api.problem import MEDIA_TYPE, Problem, problem_of
 from healer.api.readiness import obstacles, warnings
 from healer.api.reload import Reload
 from healer.api.stream import sse
-from healer.api.wish import EventsWish, HealWish, HistoryWish, Nothing, invalid
+from healer.api.wish import LAST_POSITION, EventsWish, HealWish, HistoryWish, Nothing, invalid
 from healer.bootstrap import Healer
 from healer.errors import HealerError, IllegalCommandError, StoreError
 from projections.runner import LiveViews
@@ -77,6 +78,7 @@ def create_app(
     add_dashboard(app)
     add_observation(app, healer, reload)
     _add_reload(app, reload)
+    describe_answers(app)
     app.add_middleware(Body, limit=body_limit)
     config = healer.config
     hosts = allowed_hosts(*(listen or config.endpoint), others=config.hosts)
@@ -235,7 +237,7 @@ def _add_log(app: FastAPI, healer: Healer, stopping: asyncio.Event) -> None:
         """All facts as they land, as server-sent events."""
         after = wish.after
         if last_event_id is not None and last_event_id.isascii() and last_event_id.isdigit():
-            after = int(last_event_id)
+            after = min(int(last_event_id), LAST_POSITION)
         if after is None:
             after = await healer.log.head()
         allowed = request.scope.get(ALLOWED_KEY)

@@ -43,6 +43,7 @@ _TABLE: Final[Mapping[type[HealerError], tuple[int, str]]] = {
 }
 """The status and title of each error; of a class that is missing, its nearest base's."""
 
+_LARGEST: Final = 2**53
 _FOUND_BY_PATH: Final = frozenset({"component", "issue"})
 """Kinds of names that are things of their own: there is none of that name, so 404."""
 
@@ -110,4 +111,6 @@ def problem_of(error: HealerError, instance: str) -> Problem:
 
 
 def _entry(detail: str, name: str, value: object, allowed: object) -> dict[str, Any]:
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        value = str(value)  # JSON's readers have no such numbers
     return {"detail": detail, "field": name, "value": value, "allowed": allowed}

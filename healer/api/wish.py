@@ -15,6 +15,7 @@ from healer.domain.spec import IssueType, Mode, Severity
 from projections.history import HistoryQuery
 
 __all__ = [
+    "LAST_POSITION",
     "EventsWish",
     "HealWish",
     "HistoryWish",
@@ -126,10 +127,14 @@ class HistoryWish(_Wish):
         )
 
 
+LAST_POSITION: Final = 2**63 - 1
+"""No log has one behind it."""
+
+
 class EventsWish(_Wish):
     """Events behind the position `after`; without it, those that come."""
 
-    after: Annotated[int, Field(ge=0)] | None = None
+    after: Annotated[int, Field(ge=0, le=LAST_POSITION)] | None = None
 
 
 def invalid(found: Sequence[Mapping[str, Any]], instance: str) -> Problem:

@@ -59,6 +59,9 @@ _ACTING: Final = {
     "413": "More than 64 KiB",
     "415": "Not application/json",
 }
+_TEXTS: Final = {"/events": "text/event-stream", "/metrics": "text/plain"}
+"""Answers that are no JSON."""
+
 _WITH_ANSWER: Final[Mapping[tuple[str, str], tuple[Schema, Any]]] = {
     ("post", "/heal"): (
         {"component": "string"},
@@ -187,8 +190,8 @@ def _describe(path: str, method: str, operation: Schema) -> None:
     answers = operation["responses"]
     operation["security"] = [{"token": []}]
     fields, example = _WITH_ANSWER.get((method, path), ({}, None))
-    if path == "/events":
-        answers["200"]["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
+    if path in _TEXTS:
+        answers["200"]["content"] = {_TEXTS[path]: {"schema": {"type": "string"}}}
     else:
         properties = {name: {"type": kind} for name, kind in fields.items()}
         schema = {"type": "object", "required": list(fields), "properties": properties}

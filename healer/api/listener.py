@@ -60,7 +60,9 @@ def listen_on(host: str, port: int, *, guarded: bool = False) -> socket.socket:
             "with a token (healer token create NAME --scope read)"
         )
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # By its name: asyncio sends small answers at once (TCP_NODELAY) only where it reads TCP, and a
+    # kept connection would wait 40 ms for each.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((address, port))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from healer.cli.form import LogForm
 from healer.cli.lazy import Lazy
 from healer.cli.option import Component, ConfigFile, OutputAs, Reason, Store
 from healer.cli.replay import replay
@@ -68,9 +69,12 @@ def serve(
     config: ConfigFile = None,
     *,
     verbose: Annotated[bool, typer.Option("--verbose", help="Log more.")] = False,
+    log_format: Annotated[
+        LogForm | None, typer.Option(help="Default: console on a terminal, json otherwise.")
+    ] = None,
 ) -> None:
     """Watch and heal until told to stop (SIGTERM); components live on."""
-    raise typer.Exit(_serve.serve(config, verbose=verbose))
+    raise typer.Exit(_serve.serve(config, verbose=verbose, log_format=log_format))
 
 
 @app.command()

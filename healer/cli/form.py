@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["Output"]
+__all__ = ["LogForm", "Output"]
 
 
 class Output(StrEnum):
@@ -12,3 +12,10 @@ class Output(StrEnum):
 
     JSON = "json"
     TABLE = "table"
+
+
+class LogForm(StrEnum):
+    """How the daemon writes its log."""
+
+    JSON = "json"
+    CONSOLE = "console"

@@ -65,9 +65,12 @@ class _Output(logging.Handler):
 
 
 @contextmanager
-def logging_to(stream: TextIO, *, level: int = logging.INFO) -> Iterator[None]:
-    """While it lasts, what is logged through structlog or logging goes to `stream`."""
-    people = stream.isatty()
+def logging_to(
+    stream: TextIO, *, level: int = logging.INFO, form: str | None = None
+) -> Iterator[None]:
+    """While it lasts, what is logged through structlog or logging goes to `stream`. `form` is
+    "json" or "console"; without it a terminal gets the latter."""
+    people = stream.isatty() if form is None else form == "console"
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,

@@ -38,7 +38,11 @@ _log = structlog.get_logger("healer.serve")
 
 
 def serve(
-    file: Path | None, *, verbose: bool = False, assemble: Callable[[Config], Healer] = build
+    file: Path | None,
+    *,
+    verbose: bool = False,
+    log_format: str | None = None,
+    assemble: Callable[[Config], Healer] = build,
 ) -> int:
     """Serve until a signal, or until something that must not die has died; the exit status.
 
@@ -53,7 +57,8 @@ def serve(
     guarded = config.tls is not None and bool(book.tokens())
     check_certificate(config)
     listener = listen_on(*config.endpoint, guarded=guarded)
-    with listener, logging_to(sys.stderr, level=logging.DEBUG if verbose else logging.INFO):
+    level = logging.DEBUG if verbose else logging.INFO
+    with listener, logging_to(sys.stderr, level=level, form=log_format):
         return asyncio.run(_serve(config, listener, book, assemble, lambda: config_in(file)))
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from healer.domain.aggregate import Stamp
 from healer.domain.component import Component, component_stream
@@ -361,7 +362,9 @@ class Keeper:
         )
         try:
             await self._hand_over_requests(self.heal)
-            await self.heal.run()
+            # Whatever is logged while it goes on, at whatever depth, names the issue.
+            with bound_contextvars(issue=issue.id):
+                await self.heal.run()
         finally:
             self.heal = None
             del self._ended[issue.id]

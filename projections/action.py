@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from healer.domain.events import StepFailed, StepSettled, StepSucceeded
 from healer.domain.playbook import StepResult
 
@@ -11,13 +13,13 @@ __all__ = ["actions"]
 def actions(event: StepSucceeded | StepFailed | StepSettled) -> list[str]:
     """One line for each thing that was done; of a failed step, why it failed at the end."""
     lines = [f"{event.action} {fact}" for fact in _effects(event.result)]
-    match event:
-        case StepSucceeded():
-            return lines or [f"{event.action}: done"]
-        case StepFailed():
-            return [*lines, f"{event.action}: failed ({_failure(event.result)})"]
-        case StepSettled():
-            return [*lines, f"{event.action}: interrupted, then {event.settlement.value}"]
+    # By topic: a light event is of another class.
+    if event.TOPIC == StepSucceeded.TOPIC:
+        return lines or [f"{event.action}: done"]
+    if event.TOPIC == StepFailed.TOPIC:
+        return [*lines, f"{event.action}: failed ({_failure(event.result)})"]
+    settled = cast(StepSettled, event)
+    return [*lines, f"{settled.action}: interrupted, then {settled.settlement.value}"]
 
 
 def _effects(result: StepResult) -> list[str]:

@@ -46,6 +46,7 @@ from healer.domain.events import (
 )
 from healer.domain.health import Health
 from healer.domain.probe import ProbeResult, Reason
+from healer.store.compiled import plain
 from projections.book import FLEET_EVENTS
 from projections.projection import Cases, Json, Projection
 from projections.record import instant
@@ -93,7 +94,7 @@ class ComponentRecord:
             "epoch": self.epoch,
             "failures": self.failures,
             "last_change": instant(self.changed),
-            "last_probe": None if self.probe is None else self.probe.model_dump(mode="json"),
+            "last_probe": None if self.probe is None else plain(self.probe),
             "process": _process(self.adopted),
             "in_maintenance": self.maintenance is not None,
             "maintenance": maintenance_view(self.maintenance),

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from healer.domain.events import EVENT_TYPES, Event
+from healer.domain.events import EVENT_TYPES
 from healer.errors import UnknownNameError
 from healer.ports import Recorded
+from healer.store.compiled import LIGHT
 from projections.projection import (
     Case,
     Json,
@@ -46,8 +47,8 @@ class Fold:
         }
         self._routes = self._route()
 
-    def _route(self) -> dict[type[Event], list[tuple[str, Case[Any], Any]]]:
-        routes: dict[type[Event], list[tuple[str, Case[Any], Any]]] = {
+    def _route(self) -> dict[type[Any], list[tuple[str, Case[Any], Any]]]:
+        routes: dict[type[Any], list[tuple[str, Case[Any], Any]]] = {
             kind: [] for kind in EVENT_TYPES.values()
         }
         for name, projection in self._projections.items():
@@ -56,7 +57,8 @@ class Fold:
             for kind, case in projection.cases.table().items():
                 if case is not None:
                     routes[kind].append((name, case, self._states[name]))
-        return routes
+        # A light event goes the way of the real one.
+        return routes | {LIGHT[kind.TOPIC]: cases for kind, cases in routes.items()}
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from healer.domain.events import (
     StepSucceeded,
 )
 from healer.errors import HealerError
+from healer.store.compiled import sparse
 from projections.action import actions
 from projections.book import COMPONENT_EVENTS, FLEET_EVENTS, follow_issues
 from projections.projection import Cases, Json, Projection
@@ -44,7 +45,7 @@ class FullRecord(IssueRecord):
 
     def __init__(self, position: int, event: IssueDetected) -> None:
         super().__init__(position, event)
-        self.evidence = event.evidence.model_dump_json(exclude_defaults=True).encode()
+        self.evidence = orjson.dumps(sparse(event.evidence))
         self.actions: list[str] = []
         self.findings: tuple[str, ...] = ()
         self.recommendations: tuple[str, ...] = ()

@@ -56,7 +56,7 @@ from projections.book import FLEET_EVENTS
 from projections.decision_row import OpenIssue
 from projections.digest import Digest
 from projections.health_window import Window
-from projections.past import micros
+from projections.past import Past, micros
 from projections.projection import Cases, Json, Projection
 from projections.training_state import (
     DECISIONS,
@@ -170,28 +170,33 @@ def _withheld(
         issue.decision.withheld(event)
 
 
-def _ended(
-    state: Training,
-    _position: int,
-    event: IssueVerified | IssueFailed,
-    issue: OpenIssue,
-    now: int,
+def _verified(
+    state: Training, _position: int, event: IssueVerified, issue: OpenIssue, now: int
 ) -> None:
-    del state.open[event.originator_id]
-    life = state.life(issue.component)
-    past = life.past
-    past.issue_type = issue.issue_type
-    past.healed_by = event.healed_by if isinstance(event, IssueVerified) else None
-    if isinstance(event, IssueFailed):
-        past.outcome = "failed"
-    else:
-        past.outcome = "recovered" if event.healed_by is None else "healed"
+    past = _ended(state, event.originator_id, issue)
+    past.healed_by = event.healed_by
+    past.outcome = "recovered" if event.healed_by is None else "healed"
     if issue.decision is not None:
-        if isinstance(event, IssueVerified):
-            issue.decision.verified(event, now)
-        else:
-            issue.decision.failed(event, now)
+        issue.decision.verified(event, now)
+
+
+def _failed(
+    state: Training, _position: int, event: IssueFailed, issue: OpenIssue, now: int
+) -> None:
+    past = _ended(state, event.originator_id, issue)
+    past.healed_by = None
+    past.outcome = "failed"
+    if issue.decision is not None:
+        issue.decision.failed(event, now)
+
+
+def _ended(state: Training, issue_id: str, issue: OpenIssue) -> Past:
+    del state.open[issue_id]
+    life = state.life(issue.component)
+    life.past.issue_type = issue.issue_type
+    if issue.decision is not None:
         life.ended.append(issue.decision)
+    return life.past
 
 
 def _registered(
@@ -236,8 +241,8 @@ _on_issue(RouteChosen, _routed)
 _on_issue(RemediationStarted, _remediating)
 _on_issue(PlaybookStarted, _playbook_started)
 _on_issue(HealWithheld, _withheld)
-_on_issue(IssueVerified, _ended)
-_on_issue(IssueFailed, _ended)
+_on_issue(IssueVerified, _verified)
+_on_issue(IssueFailed, _failed)
 for _kind in (
     DiagnosisStarted,
     ApprovalRequested,

@@ -1,0 +1,228 @@
+"""Reading events for what they say, ten times faster than as the objects that the domain works with.
+
+For each event type a `msgspec` struct is derived from its pydantic model: the same fields, the same
+types, unknown fields refused. A body that fits is decoded in about a microsecond, to a *light* event
+with the attributes of the real one (words are members of the same enumerations). Folds and the audit
+read light events; whoever decides on the strength of a fact reads the real ones (`Codec.decode`).
+
+The two readers accept the same bodies. What the struct refuses is decided by the codec: pydantic is
+more forgiving (it takes "5" for 5), and its message is the one that people see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import Enum
+from functools import cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, ClassVar, Final, Union, cast, get_args, get_origin
+
+import annotated_types
+import msgspec
+import orjson
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from healer.domain.events import EVENT_TYPES, Event, Fact
+from healer.domain.playbook import Check
+from healer.errors import StoreError
+from healer.store.codec import Codec
+
+__all__ = ["LIGHT", "CompiledReader", "LightEvent", "LightValue", "light_types", "plain", "sparse"]
+
+_COLUMNS: Final = ("originator_id", "originator_version")
+_NOTHING: Final = Annotated[int, msgspec.Meta(gt=0, lt=0)]
+_PLAIN: Final = frozenset({str, int, float, bool, datetime, NoneType})
+
+
+class LightValue(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A value inside an event."""
+
+
+class LightEvent(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """An event with the attributes of the real one; `TOPIC` and `REAL` say which that is."""
+
+    TOPIC: ClassVar[str]
+    REAL: ClassVar[type[Event]]
+
+    @property
+    def event_id(self) -> str:
+        """As `Event.event_id`."""
+        return f"{self.originator_id}/{self.originator_version}"  # type: ignore[attr-defined]
+
+
+class _Compiler:
+    """Makes one struct for each model that it meets."""
+
+    def __init__(self) -> None:
+        self._made: dict[type[BaseModel], type[msgspec.Struct]] = {}
+
+    def event(self, topic: str, model: type[Event]) -> type[LightEvent]:
+        """The struct of an event; its columns are set after decoding."""
+        fields = [self._field(name, info) for name, info in model.model_fields.items()]
+        namespace = {"TOPIC": topic, "REAL": model}
+        made = msgspec.defstruct(
+            model.__name__, fields, bases=(LightEvent,), namespace=namespace, kw_only=True
+        )
+        return cast(type[LightEvent], made)
+
+    def value(self, model: type[BaseModel]) -> type[msgspec.Struct]:
+        """The struct of a value inside an event."""
+        made = self._made.get(model)
+        if made is None:
+            fields = [self._field(name, info) for name, info in model.model_fields.items()]
+            namespace = {
+                name: member
+                for name, member in vars(model).items()
+                # What is said about a value (`str`, `same_as`, `outcome`) is said of a light one.
+                if name == "__str__" or (not name.startswith(("_", "model_")) and name.islower())
+                if isinstance(member, property) or callable(member)
+            }
+            made = msgspec.defstruct(
+                model.__name__, fields, bases=(LightValue,), namespace=namespace, kw_only=True
+            )
+            self._made[model] = made
+        return made
+
+    def _field(self, name: str, info: FieldInfo) -> Any:
+        kind = self._type(info.annotation)
+        for each in info.metadata:
+            match each:
+                case annotated_types.Ge(ge=bound):
+                    kind = Annotated[kind, msgspec.Meta(ge=cast(Any, bound))]
+                case _:
+                    raise TypeError(f"cannot compile {name}: {each!r} has no form in a struct")
+        if name in _COLUMNS:
+            # Set after decoding. No body holds a number of this kind, so that none can name them.
+            return (name, _NOTHING, msgspec.field(default=0, name=f" {name}"))
+        if info.is_required():
+            return (name, kind)
+        if info.default_factory is not None:
+            return (name, kind, msgspec.field(default_factory=cast(Any, info.default_factory)))
+        return (name, kind, msgspec.field(default=info.default))
+
+    def _type(self, annotation: Any) -> Any:
+        if annotation in _PLAIN:
+            return annotation
+        if isinstance(annotation, type):
+            if issubclass(annotation, Enum):
+                return annotation
+            if issubclass(annotation, BaseModel):
+                return self.value(annotation)
+        origin, arguments = get_origin(annotation), get_args(annotation)
+        if origin in {Union, UnionType}:
+            lists = [each for each in arguments if get_origin(each) is list]
+            others = [self._type(each) for each in arguments if get_origin(each) is not list]
+            if lists:
+                # A struct knows one kind of list; what is mixed is told apart by `_is_mixed`.
+                inner = tuple(self._type(get_args(each)[0]) for each in lists)
+                others.append(list[Union[inner]])  # type: ignore[valid-type]
+            return Union[tuple(others)]
+        if origin is tuple and len(arguments) == 2 and arguments[1] is Ellipsis:
+            return tuple[self._type(arguments[0]), ...]
+        if origin is dict:
+            return dict[self._type(arguments[0]), self._type(arguments[1])]  # type: ignore[misc]
+        raise TypeError(f"cannot compile {annotation!r}: it has no form in a struct")
+
+
+def light_types(types: Mapping[str, type[Event]] = EVENT_TYPES) -> dict[str, type[LightEvent]]:
+    """Topic → the struct of its events.
+
+    Raises:
+        TypeError: a model says something that a struct cannot say.
+    """
+    compiler = _Compiler()
+    return {topic: compiler.event(topic, model) for topic, model in types.items()}
+
+
+LIGHT: Final = light_types()
+"""The structs of all events of today."""
+
+_CHECK_RECORDED: Final = next(
+    topic for topic, model in EVENT_TYPES.items() if "check" in model.model_fields
+)
+assert EVENT_TYPES[_CHECK_RECORDED].model_fields["check"].annotation is Check
+
+
+class CompiledReader:
+    """Decodes stored rows to light events.
+
+    Raises:
+        TypeError: see `light_types`.
+    """
+
+    def __init__(self, codec: Codec | None = None, types: Mapping[str, type[LightEvent]] = LIGHT):
+        self._codec = codec or Codec()
+        self._types = types
+        self._decoders = {
+            topic: msgspec.json.Decoder(kind).decode for topic, kind in types.items()
+        }
+
+    def decode(self, stream: str, version: int, topic: str, body: bytes, place: str | int) -> Any:
+        """The light event that was stored; `place` names it in an error (a position, or words).
+
+        Raises:
+            StoreError: as `Codec.decode`, for the same bodies, in the same words.
+        """
+        decoder = self._decoders.get(topic)
+        if decoder is not None and version >= 1:
+            try:
+                event = decoder(body)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                pass
+            else:
+                if topic != _CHECK_RECORDED or not _is_mixed(event):
+                    event.originator_id = stream
+                    event.originator_version = version
+                    return event
+        return self._slowly(stream, version, topic, body, place)
+
+    def _slowly(self, stream: str, version: int, topic: str, body: bytes, place: str | int) -> Any:
+        words = place if isinstance(place, str) else f"event {place}"
+        fact: Fact = self._codec.decode(stream, version, topic, body, place=words)
+        kind = self._types.get(fact.TOPIC)
+        if kind is None:
+            raise StoreError(f"cannot read {words}: topic {fact.TOPIC} is not compiled")
+        plain = fact.model_dump(mode="json", exclude=set(_COLUMNS))
+        event = msgspec.json.decode(orjson.dumps(plain), type=kind)
+        event.originator_id = stream  # type: ignore[attr-defined]
+        event.originator_version = version  # type: ignore[attr-defined]
+        return event
+
+
+def _is_mixed(event: Any) -> bool:
+    """Whether a check's facts hold a list of words and numbers, which the model has no place for."""
+    for value in event.check.facts.values():
+        if type(value) is list and len({str if type(each) is str else int for each in value}) > 1:
+            return True
+    return False
+
+
+def plain(value: Any) -> Any:
+    """A value or a light value as JSON has it."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    return msgspec.to_builtins(value)
+
+
+@cache
+def _defaults(kind: type[msgspec.Struct]) -> tuple[tuple[str, Any], ...]:
+    """Fields and their defaults; NODEFAULT equals nothing."""
+    return tuple((field.name, field.default) for field in msgspec.structs.fields(kind))
+
+
+def sparse(value: Any) -> Any:
+    """As `plain`, without the fields that say no more than their defaults."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", exclude_defaults=True)
+    if isinstance(value, msgspec.Struct):
+        said = {}
+        for name, default in _defaults(type(value)):
+            kept = getattr(value, name)
+            if kept != default:
+                said[name] = sparse(kept)
+        return said
+    if isinstance(value, tuple | list):
+        return [sparse(each) for each in value]
+    return value.value if isinstance(value, Enum) else value

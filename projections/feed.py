@@ -3,18 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Final
 
 from healer.errors import StoreError
 from healer.ports import EventLog, Recorded
+from healer.store.compiled import CompiledReader, StoredEvents
 
-__all__ = ["BATCH", "batches"]
+__all__ = ["BATCH", "Read", "batches", "light"]
 
 BATCH: Final = 500
 """Facts that are handled between two turns of the event loop, at most."""
 _KEPT: Final = 20 * BATCH
 """New facts that are kept for a slow reader; of more than these, it reads the log instead."""
+
+
+Read = Callable[[int, int], Awaitable[Sequence[Recorded]]]
+"""Facts behind a position, so many at most."""
+
+_reader: Final = CompiledReader()
+
+
+def light(log: EventLog) -> Read:
+    """How the facts of `log` are read for a fold: light where it gives its rows, and then with
+    `Unreadable` in the place of those that cannot be read."""
+    if isinstance(log, StoredEvents):
+        stored = log
+
+        async def read(after: int, limit: int) -> Sequence[Recorded]:
+            rows = await stored.rows(after=after, limit=limit)
+            # More than a few take a thread, so that the loop gets its turns.
+            if len(rows) <= BATCH:
+                return _reader.facts(rows)
+            return await asyncio.to_thread(_reader.facts, rows)
+
+        return read
+    return lambda after, limit: log.read(after=after, limit=limit)
 
 
 async def batches(
@@ -31,6 +55,7 @@ async def batches(
     seconds, and `trouble` is told of the error, then of None. A log that is open for reading only
     tells of nothing that lands; it is looked at every `retry` seconds.
     """
+    read = light(log)
     fresh: list[Recorded] = []
     wake = asyncio.Event()
     wake.set()
@@ -59,7 +84,7 @@ async def batches(
                 if behind:
                     behind = False  # before the look: what is dropped during it sets it again
                     try:
-                        facts = await log.read(after=position, limit=BATCH)
+                        facts = await read(position, BATCH)
                     except StoreError as error:
                         behind = True
                         trouble(error)

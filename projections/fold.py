@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 from healer.domain.events import EVENT_TYPES
 from healer.errors import UnknownNameError
 from healer.ports import Recorded
-from healer.store.compiled import LIGHT
+from healer.store.compiled import LIGHT, Unreadable
 from projections.projection import (
     Case,
     Json,
@@ -74,15 +74,22 @@ class Fold:
             try:
                 cases = self._routes[type(event)]
             except KeyError:
-                unreadable = UnreadableEventError(type(event).__name__)
-                for name in self._projections:
-                    self._stop(name, position, unreadable)
+                self._stop_interested(position, event)
                 continue
             for name, case, state in cases:
                 try:
                     case(state, position, event)
                 except Exception as error:
                     self._stop(name, position, error)
+
+    def _stop_interested(self, position: int, event: Any) -> None:
+        """Stop those that would have to know what `event` says: all, where its type is unknown."""
+        kind, cause = None, cast(Exception, UnreadableEventError(type(event).__name__))
+        if isinstance(event, Unreadable):
+            kind, cause = EVENT_TYPES.get(event.topic), event.error
+        for name, projection in self._projections.items():
+            if kind is None or projection.cases.table()[kind] is not None:
+                self._stop(name, position, cause)
 
     def _stop(self, name: str, position: int, cause: Exception) -> None:
         if name not in self.stopped:

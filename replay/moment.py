@@ -19,8 +19,9 @@ from datetime import datetime
 from typing import Any
 
 from healer.ports import EventLog, Recorded
+from healer.store.compiled import Unreadable
 from projections import ALL
-from projections.feed import BATCH
+from projections.feed import BATCH, light
 from projections.fold import Fold, Snapshot
 from projections.projection import Projection
 from replay.point import Point, holds, require_reached
@@ -81,9 +82,10 @@ async def moments(
     end = max((point if isinstance(point, int) else head for point in points), default=0)
     growing = [_Growing(point, projections) for point in points]
     progress(0, end)
+    read_on = light(log)
     read = 0
     while read < end:
-        facts = [fact for fact in await log.read(after=read, limit=BATCH) if fact.position <= end]
+        facts = await read_on(read, min(BATCH, end - read))
         if not facts:
             break
         read = facts[-1].position
@@ -107,6 +109,8 @@ class _Growing:
     def take(self, facts: Sequence[Recorded]) -> None:
         inside = []
         for recorded in facts:
+            if isinstance(recorded.event, Unreadable):
+                raise recorded.event.error
             if holds(self._point, recorded):
                 inside.append(recorded)
                 self._label = recorded.event.timestamp

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from healer.ports import EventLog
 from projections import ALL
-from projections.feed import BATCH
+from projections.feed import light
 from projections.fold import Fold, Snapshot
 from projections.projection import Projection
 
 __all__ = ["Difference", "differences", "rebuild"]
+
+_BATCH: Final = 4000
+"""Facts that are folded between two turns of the loop's own."""
 
 Progress = Callable[[int, int], None]
 """Told how many positions of how many are done."""
@@ -48,11 +51,13 @@ async def rebuild(
     fold = Fold(projections)
     progress(0, end)
     read = 0
+    read_on = light(log)
     while read < end:
-        facts = await log.read(after=read, limit=BATCH)
+        facts = await read_on(read, min(_BATCH, end - read))
         if not facts:
             break
-        fold.apply(fact for fact in facts if fact.position <= end)
+        # In a thread, so that whoever else lives on this loop gets turns.
+        await asyncio.to_thread(fold.apply, facts)
         read = facts[-1].position
         progress(min(read, end), end)
         await asyncio.sleep(0)

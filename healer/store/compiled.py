@@ -1,9 +1,9 @@
-"""Reading events for what they say, ten times faster than as the objects that the domain works with.
+"""Reading events for what they say, faster than as the objects that the domain works with.
 
 For each event type a `msgspec` struct is derived from its pydantic model: the same fields, the same
-types, unknown fields refused. A body that fits is decoded in about a microsecond, to a *light* event
-with the attributes of the real one (words are members of the same enumerations). Folds and the audit
-read light events; whoever decides on the strength of a fact reads the real ones (`Codec.decode`).
+types, unknown fields refused. A body that fits is decoded in about a microsecond, to a *light*
+event with the attributes of the real one (words are members of the same enumerations). Folds read
+light events; whoever decides on the strength of a fact reads the real ones (`Codec.decode`).
 
 The two readers accept the same bodies. What the struct refuses is decided by the codec: pydantic is
 more forgiving (it takes "5" for 5), and its message is the one that people see.
@@ -11,12 +11,25 @@ more forgiving (it takes "5" for 5), and its message is the one that people see.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from functools import cache
+from functools import cache, reduce
+from operator import or_
 from types import NoneType, UnionType
-from typing import Annotated, Any, ClassVar, Final, Union, cast, get_args, get_origin
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Final,
+    Protocol,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    runtime_checkable,
+)
 
 import annotated_types
 import msgspec
@@ -27,13 +40,42 @@ from pydantic.fields import FieldInfo
 from healer.domain.events import EVENT_TYPES, Event, Fact
 from healer.domain.playbook import Check
 from healer.errors import StoreError
+from healer.ports import Recorded
 from healer.store.codec import Codec
+from healer.store.cold import Row
 
-__all__ = ["LIGHT", "CompiledReader", "LightEvent", "LightValue", "light_types", "plain", "sparse"]
+__all__ = [
+    "LIGHT",
+    "CompiledReader",
+    "LightEvent",
+    "LightValue",
+    "StoredEvents",
+    "Unreadable",
+    "light_types",
+    "plain",
+    "sparse",
+]
 
 _COLUMNS: Final = ("originator_id", "originator_version")
 _NOTHING: Final = Annotated[int, msgspec.Meta(gt=0, lt=0)]
 _PLAIN: Final = frozenset({str, int, float, bool, datetime, NoneType})
+
+
+@runtime_checkable
+class StoredEvents(Protocol):
+    """A log that gives its events as they are stored."""
+
+    async def rows(self, *, after: int = 0, limit: int = 500) -> list[Row]:
+        """At most `limit` rows behind `after`, in log order; none where the log ends."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Stands in the place of an event that cannot be read; `error` says why."""
+
+    topic: str
+    error: StoreError
 
 
 class LightValue(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -117,13 +159,17 @@ class _Compiler:
             if lists:
                 # A struct knows one kind of list; what is mixed is told apart by `_is_mixed`.
                 inner = tuple(self._type(get_args(each)[0]) for each in lists)
-                others.append(list[Union[inner]])  # type: ignore[valid-type]
-            return Union[tuple(others)]
+                others.append(list[_union(inner)])
+            return _union(others)
         if origin is tuple and len(arguments) == 2 and arguments[1] is Ellipsis:
             return tuple[self._type(arguments[0]), ...]
         if origin is dict:
             return dict[self._type(arguments[0]), self._type(arguments[1])]  # type: ignore[misc]
         raise TypeError(f"cannot compile {annotation!r}: it has no form in a struct")
+
+
+def _union(kinds: Sequence[Any]) -> Any:
+    return reduce(or_, kinds)
 
 
 def light_types(types: Mapping[str, type[Event]] = EVENT_TYPES) -> dict[str, type[LightEvent]]:
@@ -155,9 +201,7 @@ class CompiledReader:
     def __init__(self, codec: Codec | None = None, types: Mapping[str, type[LightEvent]] = LIGHT):
         self._codec = codec or Codec()
         self._types = types
-        self._decoders = {
-            topic: msgspec.json.Decoder(kind).decode for topic, kind in types.items()
-        }
+        self._decoders = {topic: msgspec.json.Decoder(kind).decode for topic, kind in types.items()}
 
     def decode(self, stream: str, version: int, topic: str, body: bytes, place: str | int) -> Any:
         """The light event that was stored; `place` names it in an error (a position, or words).
@@ -178,6 +222,18 @@ class CompiledReader:
                     return event
         return self._slowly(stream, version, topic, body, place)
 
+    def facts(self, rows: Sequence[Row]) -> list[Recorded]:
+        """Rows with their light events; `Unreadable` stands for one that cannot be read."""
+        decode = self.decode
+        found = []
+        for position, stream, version, topic, _time, body, _hash in rows:
+            try:
+                event = decode(stream, version, topic, body, position)
+            except StoreError as error:
+                event = Unreadable(topic, error)
+            found.append(Recorded(position, event))
+        return found
+
     def _slowly(self, stream: str, version: int, topic: str, body: bytes, place: str | int) -> Any:
         words = place if isinstance(place, str) else f"event {place}"
         fact: Fact = self._codec.decode(stream, version, topic, body, place=words)
@@ -185,14 +241,14 @@ class CompiledReader:
         if kind is None:
             raise StoreError(f"cannot read {words}: topic {fact.TOPIC} is not compiled")
         plain = fact.model_dump(mode="json", exclude=set(_COLUMNS))
-        event = msgspec.json.decode(orjson.dumps(plain), type=kind)
-        event.originator_id = stream  # type: ignore[attr-defined]
-        event.originator_version = version  # type: ignore[attr-defined]
+        event: Any = msgspec.json.decode(orjson.dumps(plain), type=kind)
+        event.originator_id = stream
+        event.originator_version = version
         return event
 
 
 def _is_mixed(event: Any) -> bool:
-    """Whether a check's facts hold a list of words and numbers, which the model has no place for."""
+    """Whether a list among a check's facts mixes words and numbers: the model has no such list."""
     for value in event.check.facts.values():
         if type(value) is list and len({str if type(each) is str else int for each in value}) > 1:
             return True

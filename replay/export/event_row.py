@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final
 
 import msgspec
 
@@ -22,7 +22,7 @@ from healer.store.codec import Codec
 from healer.store.cold import Row
 from projections.column import Column, Kind, Role
 
-__all__ = ["EVENT_COLUMNS", "EventRows", "StoredEvents"]
+__all__ = ["EVENT_COLUMNS", "EventRows"]
 
 _K, _FACT = Kind, Role.FACT
 
@@ -40,15 +40,6 @@ EVENT_COLUMNS: Final = (
     Column("causation_id", _K.STRING, _FACT, "the event that led to it", null="none did"),
     Column("payload", _K.JSON, _FACT, "all fields but stream and version, as they are stored"),
 )
-
-
-@runtime_checkable
-class StoredEvents(Protocol):
-    """A log that gives its events as they are stored."""
-
-    async def rows(self, *, after: int = 0, limit: int = 500) -> list[Row]:
-        """At most `limit` rows behind `after`, in log order; none where the log ends."""
-        ...
 
 
 class _Head(msgspec.Struct, gc=False):

@@ -12,13 +12,14 @@ from typing import Final, TypeVar, TypeVarTuple, Unpack
 from healer.errors import UnknownNameError
 from healer.ports import EventLog
 from healer.store.cold import Row
+from healer.store.compiled import StoredEvents
 from projections.training_state import RECURRENCE_WINDOW
 from replay.export import parquet
 from replay.export.bandit import CONTEXT, FIRST_ACTIONS
 from replay.export.commit import commit, locked, recover
 from replay.export.continuation import begin_of, check, identify
 from replay.export.error import ExportError
-from replay.export.event_row import EventRows, StoredEvents
+from replay.export.event_row import EventRows
 from replay.export.format import FORMATS
 from replay.export.manifest import Manifest, TableEntry
 from replay.export.staging import Staging

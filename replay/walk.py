@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from healer.domain.events import EVENT_TYPES, Event, Fact, IssueDetected, IssueFailed, IssueVerified
+from healer.domain.events import Event, Fact, IssueDetected, IssueFailed, IssueVerified
 from healer.errors import StoreError
 from healer.store.chain import genesis, link
 from healer.store.codec import Codec
+from healer.store.compiled import CompiledReader
 from replay.archive import Archive, Row
 from replay.audit import Audit, Problem
-from replay.light import Light
 from replay.seal import UNSIGNED, Seals
 
 __all__ = ["Progress", "Walk"]
@@ -47,7 +47,7 @@ class Walk:
         self._deep = deep
         self._audit = Audit()
         # Another codec knows other events.
-        self._light = None if codec else Light(EVENT_TYPES)
+        self._light = None if codec else CompiledReader()
         self._position = 0
         self._versions: dict[str, int] = {}
         self._open: dict[str, str] = {}
@@ -164,14 +164,12 @@ class Walk:
         look, light_of = self._audit.look, self._light
         for row in batch:
             position, stream, version, topic, time, body, _ = row
-            light: tuple[type[Event], Any] | None = light_of.read(topic, body) if light_of else None
-            if light is None or _microseconds(light[1].timestamp) != time:
-                event = self._read(row)
-                if event is None:
+            fields: Any = light_of.read(topic, body) if light_of else None
+            if fields is None or _microseconds(fields.timestamp) != time:
+                fields = self._read(row)
+                if fields is None:
                     continue
-                light = type(event), event
-            kind: type[Event] = light[0]
-            fields: Any = light[1]
+            kind: type[Event] = getattr(fields, "REAL", None) or type(fields)
             if stream not in self._unknown:
                 for problem in look(position, stream, version, kind, fields):
                     if problem.code not in _TOLD_HERE:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from healer.domain.events import HealthChanged
 from healer.errors import StoreError, UnknownNameError
 from healer.ports import Recorded
 from healer.store import SqliteLog
@@ -172,3 +174,33 @@ async def test_a_stopped_projection_is_marked_and_an_unknown_one_refused():
             live.view("stats")
         with pytest.raises(UnknownNameError, match="cannot find projection 'stat'"):
             live.view("stat")
+
+
+async def test_an_event_that_cannot_be_read_stops_those_that_need_it_and_no_other(tmp_path):
+    file = tmp_path / "log.db"
+    facts = random_log(Random(5), issues=12)
+    async with SqliteLog.open(file, new_log_id=lambda: "1" * 32, cadence=None) as log:
+        await log.append([each.event for each in facts])
+    with closing(sqlite3.connect(file)) as connection, connection:
+        [(spoiled,)] = connection.execute(
+            "SELECT min(position) FROM event WHERE topic = 'component.health_changed.v1'"
+        )
+        connection.execute("DROP TRIGGER event_is_never_updated")
+        spoilt = (b'{"before": 3}', spoiled)
+        connection.execute("UPDATE event SET body = ? WHERE position = ?", spoilt)
+    sound = Fold([each for each in ALL if each.cases.table()[HealthChanged] is None])
+    sound.apply(facts)
+    log = SqliteLog.open_readonly(file)
+    async with log:
+        live = LiveViews(log, retry=0.01)
+        running = asyncio.create_task(live.run())
+        async with asyncio.timeout(10):
+            await live.caught_up()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert set(live.stopped) == {each.name for each in ALL} - set(sound.names)
+        assert live.snapshot().views == sound.snapshot().views
+        for stopped in live.stopped.values():
+            assert (stopped.position, "health_changed" in str(stopped)) == (spoiled, True)
+        again = await rebuild(log)
+        assert again.stopped.keys() == live.stopped.keys()

@@ -278,9 +278,13 @@ def test_an_unhealthy_component_is_status_1(house: House, until: Until) -> None:
     house.serve(until)
     until(lambda: house.shown()["last_issue"] and not house.shown()["healing"], 10)
     assert house.run("status").returncode == 1
-    ran = house.run("auto-heal")
-    assert ran.returncode == 1
-    assert json.loads(ran.stdout)["components_failed"] == 1
+
+    def healed_in_vain() -> bool:
+        """What is being healed already, by the watchdog, is not healed once more."""
+        ran = house.run("auto-heal")
+        return ran.returncode == 1 and json.loads(ran.stdout)["components_failed"] == 1
+
+    until(healed_in_vain, 20)
 
 
 def test_the_tail_follows_the_log(house: House, until: Until, processes: Processes) -> None:

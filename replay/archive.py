@@ -73,6 +73,11 @@ class FileArchive:
             self._connection.close()
             raise
 
+    @property
+    def file(self) -> Path:
+        """The log's file."""
+        return self._file
+
     def _begin(self) -> None:
         self._connection.execute("BEGIN")
         if not require_schema(self._connection, self._file):

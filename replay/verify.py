@@ -18,7 +18,7 @@ from healer.store.codec import Codec
 from replay.archive import Archive, FileArchive
 from replay.audit import Problem
 from replay.seal import Seals, sightings
-from replay.walk import Progress, Walk
+from replay.walk import BESIDE, Progress, Walk
 
 __all__ = ["Report", "verify"]
 
@@ -61,6 +61,7 @@ def verify(
     log_id: str | None = None,
     deep: bool = True,
     codec: Codec | None = None,
+    beside: int = BESIDE,
     on_progress: Progress = lambda _done, _total: None,
 ) -> Report:
     """Verify a log: a file, whether or not a healer has it open, or another store's archive.
@@ -68,7 +69,8 @@ def verify(
     `witness` is the file that received its checkpoints, `public_key` its first key in hex, `log_id`
     its name; what is given is believed more than what the log says of itself. Without `deep` events
     are hashed and counted and not decoded: neither their schema nor the legality of what they say
-    is looked at, which takes a third of the time. Blocks.
+    is looked at, which takes half of the work. A file with `beside` events or more is judged by
+    a second process. Blocks.
 
     Raises:
         StoreError: there is nothing to verify: the log or the witness cannot be read, or
@@ -86,7 +88,7 @@ def verify(
             archive = log
         name = archive.log_id if log_id is None else log_id
         seals = Seals(name, key, seen)
-        walk = Walk(archive, seals, codec, on_progress, deep=deep)
+        walk = Walk(archive, seals, codec, on_progress, deep=deep, beside=beside)
         walk.run(name)
     for problem in troubles:
         walk.add(problem)

@@ -1,31 +1,25 @@
-"""One way through a log as it is stored: each event hashed, counted, decoded and judged."""
+"""One way through a log as it is stored: each event hashed and counted, and judged beside it."""
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
-from healer.domain.events import Event, Fact, IssueDetected, IssueFailed, IssueVerified
 from healer.errors import StoreError
 from healer.store.chain import genesis, link
 from healer.store.codec import Codec
-from healer.store.compiled import CompiledReader
-from replay.archive import Archive, Row
-from replay.audit import Audit, Problem
+from replay.archive import Archive, FileArchive, Row
+from replay.audit import Problem
+from replay.judge import KEPT, NOT_A_ROW, Judge, Verdict, judging
 from replay.seal import UNSIGNED, Seals
 
-__all__ = ["Progress", "Walk"]
+__all__ = ["BESIDE", "Progress", "Walk"]
 
 Progress = Callable[[int, int], None]
 """Told how many events of how many are done."""
 
-_KEPT: Final = 100
-_TOLD_HERE: Final = {"gap", "out_of_order"}
-_NOT_A_ROW: Final = (AttributeError, TypeError, struct.error)
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
+BESIDE: Final = 50_000
+"""Events from which on a second process is worth its half second of beginning."""
 
 
 class Walk:
@@ -35,31 +29,34 @@ class Walk:
     """
 
     def __init__(
-        self, archive: Archive, seals: Seals, codec: Codec | None, progress: Progress, *, deep: bool
+        self,
+        archive: Archive,
+        seals: Seals,
+        codec: Codec | None,
+        progress: Progress,
+        *,
+        deep: bool,
+        beside: int = BESIDE,
     ) -> None:
         self.kept: list[Problem] = []
         self.found = 0
         self.events = 0
         self._archive = archive
         self._seals = seals
-        self._codec = codec or Codec()
+        self._codec = codec
         self._progress = progress
         self._deep = deep
-        self._audit = Audit()
-        # Another codec knows other events.
-        self._light = None if codec else CompiledReader()
+        self._beside = beside
         self._position = 0
         self._versions: dict[str, int] = {}
         self._open: dict[str, str] = {}
-        # Issues whose beginning stands in an archive that is not here: nobody can judge them.
-        self._unknown: frozenset[str] = frozenset()
         self._marks: dict[int, list[tuple[str, bytes]]] = {}
         self._believed: dict[str, int] = {}
 
     def add(self, problem: Problem) -> None:
         """Keep `problem`, or count it where there are too many."""
         self.found += 1
-        if len(self.kept) < _KEPT:
+        if len(self.kept) < KEPT:
             self.kept.append(problem)
 
     def _say(self, position: int, code: str, why: str, event_id: str = "") -> None:
@@ -99,7 +96,6 @@ class Walk:
         if absent:
             self._position, self._versions = absent, dict(self._archive.streams)
             self._open = dict(self._archive.carried)
-            self._unknown = frozenset(self._open)
             start = next((head for _, last, head, _ in signed if last == absent), start)
         return start
 
@@ -108,14 +104,54 @@ class Walk:
             self._marks.setdefault(size, []).append((who, head))
 
     def _look(self, start: bytes) -> None:
+        archive = self._archive
+        beside = (
+            self._deep
+            and self._codec is None
+            and isinstance(archive, FileArchive)
+            and archive.head - self._position >= self._beside
+        )
+        if beside and isinstance(archive, FileArchive):
+            with judging(archive.file, archive.head, self._open) as judge:
+                try:
+                    self._pass(start, None)
+                finally:
+                    # What was not judged to its end, for whatever reason, is judged here.
+                    verdict = judge.verdict()
+                    whole = verdict is not None and verdict.events == self.events
+                    self._take_over(verdict if verdict and whole else self._rejudged())
+            return
+        alone = Judge(self._open, self._codec) if self._deep else None
+        try:
+            self._pass(start, alone)
+        finally:
+            if alone is not None:
+                self._take_over(alone.verdict)
+
+    def _pass(self, start: bytes, judge: Judge | None) -> None:
         total = self._archive.head
         self._progress(self._position, total)
         previous = start
         for batch in self._archive.rows():
             previous = self._follow(batch, previous)
-            if self._deep:
-                self._judge(batch)
+            if judge is not None:
+                judge.take(batch)
             self._progress(self._position, total)
+
+    def _rejudged(self) -> Verdict:
+        judge = Judge(self._open)
+        try:
+            for batch in self._archive.rows():
+                judge.take(batch)
+        except (StoreError, *NOT_A_ROW):
+            return judge.verdict  # who follows the chain tells of the damage
+        return judge.verdict
+
+    def _take_over(self, verdict: Verdict) -> None:
+        self._open = verdict.open
+        for problem in verdict.kept:
+            self.add(problem)
+        self.found += verdict.found - len(verdict.kept)
 
     def _follow(self, batch: Sequence[Row], previous: bytes) -> bytes:
         versions, marks, after = self._versions, self._marks, self._position
@@ -139,7 +175,7 @@ class Walk:
                         self._compare(position, previous)
                 versions[stream] = version
                 after = position
-        except _NOT_A_ROW as error:
+        except NOT_A_ROW as error:
             # A table that was made anew without its types may hold anything.
             raise StoreError(f"its columns are not what a log keeps in them: {error}") from error
         finally:
@@ -159,38 +195,6 @@ class Walk:
                 if size == 0:
                     why = f"it would not follow from the name of the log that {who} covers"
                 self._say(max(size, 1), "not_signed", why)
-
-    def _judge(self, batch: Sequence[Row]) -> None:
-        look, light_of = self._audit.look, self._light
-        for row in batch:
-            position, stream, version, topic, time, body, _ = row
-            fields: Any = light_of.read(topic, body) if light_of else None
-            if fields is None or _microseconds(fields.timestamp) != time:
-                fields = self._read(row)
-                if fields is None:
-                    continue
-            kind: type[Event] = getattr(fields, "REAL", None) or type(fields)
-            if stream not in self._unknown:
-                for problem in look(position, stream, version, kind, fields):
-                    if problem.code not in _TOLD_HERE:
-                        self.add(problem)
-            if kind is IssueDetected:
-                self._open[stream] = fields.component
-            elif kind is IssueVerified or kind is IssueFailed:
-                self._open.pop(stream, None)
-
-    def _read(self, row: Row) -> Fact | None:
-        """The event by the codec, which decides; None where it cannot be read."""
-        position, stream, version, topic, time, body, _ = row
-        try:
-            event = self._codec.decode(stream, version, topic, body, place=f"event {position}")
-        except StoreError as error:
-            self.add(Problem(position, f"{stream}/{version}", "unreadable", str(error)))
-            return None
-        if (event.timestamp - _EPOCH) // _MICROSECOND != time:
-            why = f"its column time says {time}, its body {event.timestamp}"
-            self._say(position, "time", why, event.event_id)
-        return event
 
     def _check_claims(self) -> None:
         log = {component: issue for issue, component in self._open.items()}
@@ -227,10 +231,6 @@ class Walk:
             size = max(each.checkpoint.size for each in seals.unseen)
             why = f"the witness has {len(seals.unseen)} checkpoints, up to {size}, that it has not"
             self.add(Problem(min(size, end + 1), "", "unseen", f"cannot accept the log: {why}"))
-
-
-def _microseconds(moment: datetime) -> int | None:
-    return None if moment.tzinfo is None else (moment - _EPOCH) // _MICROSECOND
 
 
 def _spans(stretches: Sequence[tuple[int, int, bytes, bytes]]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final, Protocol, TypeVar
 
 from healer.domain.events import (
@@ -77,16 +77,23 @@ def follow_issues(
     record: type[R],
     finish: Callable[[B, int, R], None],
     begun: Callable[[B, R], None] | None = None,
+    *,
+    ignore: Collection[type[IssueEvent]] = (),
 ) -> None:
     """Give `cases` all facts of issues: `record` is what an issue's record is made of (`begun` is
     told of it), the facts evolve it, `finish` takes it when its issue has ended and is not among
     the open ones any more.
 
+    Facts of the classes in `ignore` are ignored: what the record says by them is not asked for.
     Facts of an issue that is not open (a check that came after the end) change nothing: a fold does
     not judge history, the audit does.
     """
 
     def evolve(kind: type[E], method: Callable[[R, E], None]) -> None:
+        if kind in ignore:
+            cases.ignore(kind)
+            return
+
         def case(state: B, _position: int, event: E) -> None:
             kept = state.open.get(event.originator_id)
             if kept is not None:

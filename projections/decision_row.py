@@ -16,8 +16,8 @@ from healer.domain.events import (
     RouteChosen,
 )
 from healer.domain.playbook import Finding
-from projections.past import Past, micros, seconds
-from projections.projection import Json
+from projections.past import Past, seconds
+from projections.projection import Json, micros
 from projections.training_column import FINDINGS
 
 __all__ = ["NO_PLAYBOOK", "Decision", "OpenIssue"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import pickle
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, cast
@@ -10,7 +11,8 @@ from typing import Any, cast
 from healer.domain.events import EVENT_TYPES
 from healer.errors import UnknownNameError
 from healer.ports import Recorded
-from healer.store.compiled import LIGHT, Unreadable
+from healer.store.compiled import LIGHT, CompiledReader, Unreadable
+from healer.store.lean import LeanRow
 from projections.projection import (
     Case,
     Json,
@@ -21,6 +23,9 @@ from projections.projection import (
 )
 
 __all__ = ["Fold", "Snapshot"]
+
+
+_Way = tuple[bytes | None, Callable[[bytes], Any], list[tuple[str, Case[Any], Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,7 @@ class Fold:
             projection.name: projection.initial() for projection in projections
         }
         self._routes = self._route()
+        self._reader = CompiledReader()
 
     def _route(self) -> dict[type[Any], list[tuple[str, Case[Any], Any]]]:
         routes: dict[type[Any], list[tuple[str, Case[Any], Any]]] = {
@@ -82,14 +88,87 @@ class Fold:
                 except Exception as error:
                     self._stop(name, position, error)
 
+    @property
+    def timed(self) -> bool:
+        """Whether a projection wants the times of all events."""
+        return any(each.cases.tick is not None for each in self._projections.values())
+
+    @property
+    def skipped(self) -> frozenset[str]:
+        """The topics of which nothing but the time is needed (see `consume`)."""
+        going = [each for name, each in self._projections.items() if name not in self.stopped]
+        return frozenset(
+            topic
+            for topic, kind in EVENT_TYPES.items()
+            if all(each.cases.table()[kind] is None or kind in each.cases.timed for each in going)
+        )
+
+    def consume(self, rows: Iterable[LeanRow], end: int, latest: int) -> None:
+        """As `apply`, with all events up to position `end` as they are stored, those of topics in
+        `skipped` left out; `latest` is the latest time of all of them. The states are the same."""
+        routes, topics = self._by_topic()
+        at = self.position
+        for position, stream, version, topic, body in rows:
+            if position <= at:
+                continue
+            route = routes.get(topic)
+            if route is None:
+                if topic not in topics:
+                    self._one(position, stream, version, topic, body)
+                continue
+            mark, decode, cases = route
+            escaped = b"\\u" in body
+            if mark is not None and mark not in body and not escaped:
+                continue
+            event: Any = None if escaped else decode(body)
+            if event is None or version < 1:
+                self._one(position, stream, version, topic, body)
+                routes, topics = self._by_topic()
+                continue
+            event.originator_id = stream
+            event.originator_version = version
+            for name, case, state in cases:
+                try:
+                    case(state, position, event)
+                except Exception as error:
+                    self._stop(name, position, error)
+                    routes, topics = self._by_topic()
+        self.position = max(end, at)
+        for name, projection in self._projections.items():
+            if projection.cases.tick is not None and name not in self.stopped:
+                projection.cases.tick(self._states[name], latest)
+
+    def _by_topic(self) -> tuple[dict[str, _Way], Collection[str]]:
+        """What facts of each topic do, and the mark without which they do nothing; those that do
+        nothing at all are left out."""
+        ways: dict[str, _Way] = {}
+        for topic, kind in EVENT_TYPES.items():
+            cases, marks = [], set()
+            for name, case, state in self._routes[kind]:
+                table = self._projections[name].cases
+                if kind not in table.timed:
+                    cases.append((name, case, state))
+                    marks.add(table.marks.get(kind))
+            if cases:
+                mark = marks.pop() if len(marks) == 1 else None
+                ways[topic] = (mark, self._reader.decoder(topic), cases)
+        return ways, EVENT_TYPES
+
+    def _one(self, position: int, stream: str, version: int, topic: str, body: bytes) -> None:
+        [fact] = self._reader.facts([(position, stream, version, topic, 0, body, b"")])
+        self.apply([fact])
+
     def _stop_interested(self, position: int, event: Any) -> None:
         """Stop those that would have to know what `event` says: all, where its type is unknown."""
         kind, cause = None, cast(Exception, UnreadableEventError(type(event).__name__))
         if isinstance(event, Unreadable):
             kind, cause = EVENT_TYPES.get(event.topic), event.error
         for name, projection in self._projections.items():
-            if kind is None or projection.cases.table()[kind] is not None:
+            cases = projection.cases
+            if kind is None or cases.needs(kind, event.body):
                 self._stop(name, position, cause)
+            elif cases.tick is not None and name not in self.stopped:
+                cases.tick(self._states[name], event.time)
 
     def _stop(self, name: str, position: int, cause: Exception) -> None:
         if name not in self.stopped:
@@ -97,6 +176,29 @@ class Fold:
             stopped.__cause__ = cause
             self.stopped[name] = stopped
             self._routes = self._route()
+
+    def part(self) -> bytes:
+        """The states, for another process (see `join`)."""
+        kept = (self.position, self._states, self.stopped)
+        return pickle.dumps(kept, protocol=pickle.HIGHEST_PROTOCOL)
+
+    @classmethod
+    def joined(
+        cls, projections: Sequence[Projection[Any]], mine: Fold, names: Sequence[str], theirs: bytes
+    ) -> Fold:
+        """The fold of `projections`: those of `mine`, and those of `names` from the `part` of a
+        fold of another process of ours; both are used up.
+
+        Raises:
+            ValueError: they stand at different positions.
+        """
+        other = cls([each for each in projections if each.name in names])
+        other.position, other._states, other.stopped = pickle.loads(theirs)  # noqa: S301 - ours
+        whole = cls(projections)
+        whole.position = mine.position
+        whole.adopt(mine)
+        whole.adopt(other)
+        return whole
 
     def adopt(self, other: Fold) -> None:
         """Take the projections of `other`, with their states, in the place of those of the same

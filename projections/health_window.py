@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from healer.domain.events import HealthChanged
-from projections.past import Past, micros, seconds
-from projections.projection import Json
+from projections.past import Past, seconds
+from projections.projection import Json, micros
 
 __all__ = ["Window"]
 

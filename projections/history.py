@@ -19,12 +19,18 @@ from healer.domain.events import (
     ApprovalDenied,
     ApprovalGranted,
     ApprovalRequested,
+    CheckRecorded,
     DiagnosisCompleted,
     IssueDetected,
+    IssueTakenOver,
+    PlaybookFinished,
     RouteChosen,
     StepFailed,
     StepSettled,
+    StepSkipped,
+    StepStarted,
     StepSucceeded,
+    VerificationRecorded,
 )
 from healer.errors import HealerError
 from healer.store.compiled import sparse
@@ -245,7 +251,17 @@ def _joined(left: list[FullRecord], right: list[FullRecord]) -> list[FullRecord]
 
 
 _cases: Cases[History] = Cases()
-follow_issues(_cases, FullRecord, _finish, _begun)
+_NOT_SHOWN: Final = (
+    CheckRecorded,
+    StepStarted,
+    StepSkipped,
+    PlaybookFinished,
+    VerificationRecorded,
+    IssueTakenOver,
+)
+"""What a record does not show: how runs are judged is the statistics' business."""
+
+follow_issues(_cases, FullRecord, _finish, _begun, ignore=_NOT_SHOWN)
 _cases.ignore(*COMPONENT_EVENTS, *FLEET_EVENTS)
 
 HISTORY = Projection("history", 1, History, _cases, _view, _merge)

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
 from healer.domain.playbook import Check
-from projections.projection import Json
+from projections.projection import Json, micros
 from projections.training_column import FAILURE_WINDOWS, RESOURCES
 
 __all__ = ["Past", "micros", "seconds"]
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 _MICRO: Final = 1_000_000
 _WINDOWS: Final = tuple(
     (f"failures_{name}", width * _MICRO) for name, width in FAILURE_WINDOWS.items()
@@ -22,11 +20,6 @@ _WINDOWS: Final = tuple(
 _LONGEST: Final = max(width for _, width in _WINDOWS)
 _RESOURCES: Final = tuple((name, f"resource_{name}") for name in RESOURCES)
 _NO_RESOURCES: Final[Json] = {column: None for _, column in _RESOURCES}
-
-
-def micros(moment: datetime) -> int:
-    """Microseconds since 1970, UTC."""
-    return (moment - _EPOCH) // _MICROSECOND
 
 
 def seconds(since: int | None, now: int) -> float | None:

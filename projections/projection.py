@@ -16,8 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import orjson
 
@@ -33,7 +34,11 @@ __all__ = [
     "ProjectionStoppedError",
     "UnreadableEventError",
     "canonical",
+    "micros",
 ]
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 S = TypeVar("S")
 E = TypeVar("E", bound=Event)
@@ -45,12 +50,20 @@ Case = Callable[[S, int, Any], None]
 """Evolves a state, in place, by the fact at a position."""
 
 
+def micros(moment: datetime) -> int:
+    """Microseconds since 1970, UTC."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
 class UnreadableEventError(HealerError):
     """A fact that no table knows: it comes from a newer healer. `event_type` names it."""
 
     def __init__(self, event_type: str) -> None:
         self.event_type = event_type
         super().__init__(f"cannot read an event of the unknown type {event_type!r}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.event_type,)
 
 
 class ProjectionStoppedError(HealerError):
@@ -65,12 +78,18 @@ class ProjectionStoppedError(HealerError):
             f"({type(cause).__name__}: {cause})"
         )
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.name, self.position, self.cause)
+
 
 class Cases(Generic[S]):
     """The table of a projection: event class → what the fact does to the state."""
 
     def __init__(self) -> None:
         self._table: dict[type[Event], Case[S] | None] = {}
+        self.tick: Callable[[S, int], None] | None = None
+        self.timed: set[type[Event]] = set()
+        self.marks: dict[type[Event], bytes] = {}
 
     def on(
         self, kind: type[E]
@@ -87,6 +106,30 @@ class Cases(Generic[S]):
         """Say that facts of these classes do nothing."""
         for kind in kinds:
             self._set(kind, None)
+
+    def time_only(self, tick: Callable[[S, int], None], *kinds: type[Event]) -> None:
+        """Say that of facts of these classes only the time counts: `tick` takes it, in microseconds
+        since 1970, in whatever order. A fold from rows does not decode them."""
+
+        def case(state: S, _position: int, event: Any) -> None:
+            tick(state, micros(event.timestamp))
+
+        self.tick = tick
+        self.timed.update(kinds)
+        for kind in kinds:
+            self._set(kind, case)
+
+    def marked(self, kind: type[Event], mark: bytes) -> None:
+        """Say that a fact of class `kind` counts only (its time apart, see `time_only`) when its
+        body holds `mark`, or hides it behind an escape: of the others none is decoded."""
+        self.marks[kind] = mark
+
+    def needs(self, kind: type[Event], body: bytes) -> bool:
+        """Whether more than the time of a fact with this body counts."""
+        if self._table[kind] is None or kind in self.timed:
+            return False
+        mark = self.marks.get(kind)
+        return mark is None or mark in body or b"\\u" in body
 
     def _set(self, kind: type[Event], case: Case[S] | None) -> None:
         if kind in self._table:

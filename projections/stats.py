@@ -13,7 +13,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
+from healer.domain.events import (
+    ApprovalDenied,
+    ApprovalGranted,
+    ApprovalRequested,
+    CheckRecorded,
+    IssueTakenOver,
+    RouteChosen,
+    StepFailed,
+    StepSettled,
+    StepSkipped,
+    StepStarted,
+    StepSucceeded,
+)
 from projections.book import COMPONENT_EVENTS, FLEET_EVENTS, follow_issues
 from projections.projection import Cases, Json, Projection
 from projections.record import IssueRecord, Outcome, Run
@@ -177,7 +191,22 @@ def _merge(left: Stats, right: Stats) -> Stats:
 
 
 _cases: Cases[Stats] = Cases()
-follow_issues(_cases, IssueRecord, _finish)
+_NOT_COUNTED: Final = (
+    CheckRecorded,
+    ApprovalRequested,
+    ApprovalGranted,
+    ApprovalDenied,
+    RouteChosen,
+    StepStarted,
+    StepSucceeded,
+    StepFailed,
+    StepSettled,
+    StepSkipped,
+    IssueTakenOver,
+)
+"""What no figure is made from: more than half of a log."""
+
+follow_issues(_cases, IssueRecord, _finish, ignore=_NOT_COUNTED)
 _cases.ignore(*COMPONENT_EVENTS, *FLEET_EVENTS)
 
 STATS = Projection("stats", 1, Stats, _cases, _view, _merge)

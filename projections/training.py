@@ -56,8 +56,8 @@ from projections.book import FLEET_EVENTS
 from projections.decision_row import OpenIssue
 from projections.digest import Digest
 from projections.health_window import Window
-from projections.past import Past, micros
-from projections.projection import Cases, Json, Projection
+from projections.past import Past
+from projections.projection import Cases, Json, Projection, micros
 from projections.training_state import (
     DECISIONS,
     RECURRENCE_WINDOW,
@@ -98,14 +98,17 @@ def _on_component(kind: type[ComponentEvent], case: Callable[..., None] | None) 
     _cases.on(kind)(settled)
 
 
-def _on_issue(kind: type[Event], case: Callable[..., None] | None) -> None:
+def _tick(state: Training, now: int) -> None:
+    state.latest = max(state.latest, now)
+
+
+def _on_issue(kind: type[Event], case: Callable[..., None]) -> None:
     def known(state: Training, position: int, event: Event) -> None:
         now = micros(event.timestamp)
         state.latest = max(state.latest, now)
-        if case is not None:
-            issue = state.open.get(event.originator_id)
-            if issue is not None:
-                case(state, position, event, issue, now)
+        issue = state.open.get(event.originator_id)
+        if issue is not None:
+            case(state, position, event, issue, now)
 
     _cases.on(kind)(known)
 
@@ -243,7 +246,9 @@ _on_issue(PlaybookStarted, _playbook_started)
 _on_issue(HealWithheld, _withheld)
 _on_issue(IssueVerified, _verified)
 _on_issue(IssueFailed, _failed)
-for _kind in (
+_cases.marked(CheckRecorded, _RESOURCES.encode())
+_cases.time_only(
+    _tick,
     DiagnosisStarted,
     ApprovalRequested,
     ApprovalGranted,
@@ -257,8 +262,7 @@ for _kind in (
     VerificationRecorded,
     IssueEscalated,
     IssueTakenOver,
-):
-    _on_issue(_kind, None)
+)
 _on_component(ComponentRegistered, _registered)
 _on_component(HealthChanged, _health_changed)
 _on_component(ModeChanged, _mode_changed)

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from healer.ports import EventLog
+from healer.store import SqliteLog
 from projections import ALL
+from projections.beside import fold_file
 from projections.feed import light
 from projections.fold import Fold, Snapshot
 from projections.projection import Projection
@@ -48,8 +50,12 @@ async def rebuild(
     """
     head = await log.head()
     end = head if until is None else min(until, head)
-    fold = Fold(projections)
     progress(0, end)
+    if isinstance(log, SqliteLog):
+        return await fold_file(
+            log.file, projections, until=end, progress=lambda done: progress(done, end)
+        )
+    fold = Fold(projections)
     read = 0
     read_on = light(log)
     while read < end:

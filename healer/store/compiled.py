@@ -11,7 +11,7 @@ more forgiving (it takes "5" for 5), and its message is the one that people see.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -56,6 +56,7 @@ __all__ = [
     "sparse",
 ]
 
+_PREFIX: Final = "Light"
 _COLUMNS: Final = ("originator_id", "originator_version")
 _NOTHING: Final = Annotated[int, msgspec.Meta(gt=0, lt=0)]
 _PLAIN: Final = frozenset({str, int, float, bool, datetime, NoneType})
@@ -72,10 +73,13 @@ class StoredEvents(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """Stands in the place of an event that cannot be read; `error` says why."""
+    """Stands in the place of an event that cannot be read; `error` says why. `time` is its row's,
+    in microseconds since 1970."""
 
     topic: str
     error: StoreError
+    time: int
+    body: bytes
 
 
 class LightValue(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -100,12 +104,22 @@ class _Compiler:
     def __init__(self) -> None:
         self._made: dict[type[BaseModel], type[msgspec.Struct]] = {}
 
+    @property
+    def values(self) -> list[type[msgspec.Struct]]:
+        """The structs of values that were made."""
+        return list(self._made.values())
+
     def event(self, topic: str, model: type[Event]) -> type[LightEvent]:
         """The struct of an event; its columns are set after decoding."""
         fields = [self._field(name, info) for name, info in model.model_fields.items()]
         namespace = {"TOPIC": topic, "REAL": model}
         made = msgspec.defstruct(
-            model.__name__, fields, bases=(LightEvent,), namespace=namespace, kw_only=True
+            _PREFIX + model.__name__,
+            fields,
+            bases=(LightEvent,),
+            namespace=namespace,
+            module=__name__,
+            kw_only=True,
         )
         return cast(type[LightEvent], made)
 
@@ -125,7 +139,12 @@ class _Compiler:
                 if isinstance(member, property) or callable(member)
             }
             made = msgspec.defstruct(
-                model.__name__, fields, bases=(LightValue,), namespace=namespace, kw_only=True
+                _PREFIX + model.__name__,
+                fields,
+                bases=(LightValue,),
+                namespace=namespace,
+                module=__name__,
+                kw_only=True,
             )
             self._made[model] = made
         return made
@@ -182,12 +201,29 @@ def light_types(types: Mapping[str, type[Event]] = EVENT_TYPES) -> dict[str, typ
     Raises:
         TypeError: a model says something that a struct cannot say.
     """
-    compiler = _Compiler()
+    return _light_types(_Compiler(), types)
+
+
+def _light_types(
+    compiler: _Compiler, types: Mapping[str, type[Event]]
+) -> dict[str, type[LightEvent]]:
     return {topic: compiler.event(topic, model) for topic, model in types.items()}
 
 
-LIGHT: Final = light_types()
+_today: Final = _Compiler()
+LIGHT: Final = _light_types(_today, EVENT_TYPES)
 """The structs of all events of today."""
+
+_BY_NAME: Final = {kind.__name__: kind for kind in [*LIGHT.values(), *_today.values]}
+
+
+def __getattr__(name: str) -> Any:
+    """The structs of today under their names: so a pickle finds them."""
+    try:
+        return _BY_NAME[name]
+    except KeyError:
+        raise AttributeError(name) from None
+
 
 _CHECK_RECORDED: Final = next(
     topic for topic, model in EVENT_TYPES.items() if "check" in model.model_fields
@@ -206,6 +242,22 @@ class CompiledReader:
         self._codec = codec or Codec()
         self._types = types
         self._decoders = {topic: msgspec.json.Decoder(kind).decode for topic, kind in types.items()}
+
+    def decoder(self, topic: str) -> Callable[[bytes], Any]:
+        """What `read` does with bodies of one topic of today, for bodies without an escape."""
+        decode = self._decoders[topic]
+
+        def read(body: bytes) -> Any:
+            try:
+                return decode(body)
+            except (msgspec.MsgspecError, ValueError):
+                return None
+
+        def checked(body: bytes) -> Any:
+            event = read(body)
+            return None if event is None or _is_mixed(event) else event
+
+        return checked if topic == _CHECK_RECORDED else read
 
     def read(self, topic: str, body: bytes) -> LightEvent | None:
         """What a body says, its columns left out; None: ask the codec."""
@@ -236,11 +288,11 @@ class CompiledReader:
         """Rows with their light events; `Unreadable` stands for one that cannot be read."""
         decode = self.decode
         found = []
-        for position, stream, version, topic, _time, body, _hash in rows:
+        for position, stream, version, topic, time, body, _hash in rows:
             try:
                 event = decode(stream, version, topic, body, position)
             except StoreError as error:
-                event = Unreadable(topic, error)
+                event = Unreadable(topic, error, time, body)
             found.append(Recorded(position, event))
         return found
 

@@ -1,0 +1,123 @@
+"""Folding a log in SQLite from nothing, straight from its rows; a long one in two processes.
+
+The projections are shared out, not the log: each process reads it and decodes only what its own
+need, and nobody waits for anybody. What stays here are those with big states; what comes over are
+a few records for each component.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+from healer.errors import StoreError
+from healer.store.lean import lean_rows
+from projections import ALL
+from projections.fold import Fold
+from projections.projection import Projection
+
+__all__ = ["LONG", "fold_file"]
+
+_BATCHES: Final = 16
+"""Batches that are folded between two turns of the loop's own."""
+
+LONG: Final = 100_000
+"""Events from which on a second process pays: its start costs as much as folding 50,000."""
+
+_BESIDE: Final = frozenset({"training", "active", "playbook_stats", "components", "pause"})
+"""What the other process folds: half of the work, and small states."""
+
+Progress = Callable[[int], None]
+
+
+async def fold_file(
+    file: Path,
+    projections: Sequence[Projection[Any]] = ALL,
+    *,
+    until: int,
+    progress: Progress = lambda _position: None,
+    long: int = LONG,
+) -> Fold:
+    """The fold of the log in `file` up to position `until`; the event loop is not held up.
+
+    Raises:
+        StoreError: the log cannot be read, or the other process died.
+    """
+    theirs = [each.name for each in projections if each.name in _BESIDE and each in ALL]
+    if until < long or not theirs or len(theirs) == len(projections):
+        return await _fold(file, projections, until, progress)
+    # -P: what lies in the current directory is not ours to run.
+    command = (sys.executable, "-P", "-m", "projections.part", str(file), str(until), *theirs)
+    process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=PIPE)
+    try:
+        told = asyncio.create_task(process.communicate())
+        try:
+            mine = [each for each in projections if each.name not in theirs]
+            fold = await _fold(file, mine, until, progress)
+            states, complaint = await told
+        finally:
+            told.cancel()
+        if process.returncode:
+            raise StoreError(_words(file, process.returncode, complaint))
+    finally:
+        await _end(process)
+    return await asyncio.to_thread(Fold.joined, projections, fold, theirs, states)
+
+
+async def _fold(
+    file: Path, projections: Sequence[Projection[Any]], until: int, progress: Progress
+) -> Fold:
+    fold = Fold(projections)
+    batches = lean_rows(file, until=until, without=fold.skipped, timed=fold.timed)
+    loop = asyncio.get_running_loop()
+
+    def step() -> bool:
+        for _ in range(_BATCHES):
+            batch = next(batches, None)
+            if batch is None:
+                return False
+            fold.consume(*batch)
+        return True
+
+    # One thread, so that the loop gets its turns.
+    with ThreadPoolExecutor(1, thread_name_prefix="healer-fold") as thread, _uncollected():
+        try:
+            while await loop.run_in_executor(thread, step):
+                progress(fold.position)
+        finally:
+            thread.submit(batches.close)
+    progress(fold.position)
+    return fold
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Inside nothing looks for circles: a fold makes none, and its records are looked through again
+    and again otherwise, at a fifth of the whole cost."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+async def _end(process: Process) -> None:
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+def _words(file: Path, code: int, complaint: bytes) -> str:
+    lines = complaint.decode(errors="replace").strip().splitlines()
+    how = f"was ended by signal {-code}" if code < 0 else f"ended with {code}"
+    return f"cannot fold {file}: the process beside {how}" + (f" ({lines[-1]})" if lines else "")

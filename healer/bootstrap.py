@@ -9,20 +9,18 @@ import asyncio
 import random
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import Final, Self
 
 import structlog
 
-from healer.config import Config, GuardianSink
+from healer.config import Config
 from healer.domain.spec import ComponentSpec
 from healer.engine import Engine
-from healer.errors import ConfigError, StoreError
-from healer.guardian import Callback, Cursor, JsonLines, Message, Outbox, Sink, Webhook
+from healer.errors import ConfigError
 from healer.host.launcher import build_launcher
 from healer.host.linux import LinuxHost
 from healer.ports import Clock, EventLog, Host, Ids, Launcher, Prober
@@ -38,12 +36,7 @@ _log = structlog.get_logger("healer")
 
 _FIXED: Final = (
     "node", "store", "listen", "hosts", "tls", "auth", "logs", "token_file", "witness", "signing",
-    "guardian",
 )  # fmt: skip
-
-
-_LAST_WORDS: Final = 2.0
-"""Seconds that sinks get to take what they have not taken yet when the healer stops."""
 
 
 class SystemClock:
@@ -75,17 +68,9 @@ class Healer:
     """
 
     def __init__(
-        self,
-        config: Config,
-        log: EventLog,
-        engine: Engine,
-        views: LiveViews,
-        files: HealingFiles,
-        *,
-        outboxes: Sequence[Outbox] = (),
+        self, config: Config, log: EventLog, engine: Engine, views: LiveViews, files: HealingFiles
     ) -> None:
         self.config = config
-        self.outboxes = tuple(outboxes)
         self.log = log
         self.engine = engine
         self.views = views
@@ -114,7 +99,6 @@ class Healer:
         self._followers = [
             asyncio.create_task(self.views.run(), name="views"),
             asyncio.create_task(self.files.run(self.log), name="files"),
-            *(asyncio.create_task(box.run(), name=f"outbox {box.name}") for box in self.outboxes),
         ]
         for task in self._followers:
             task.add_done_callback(_follower_ended)
@@ -132,16 +116,9 @@ class Healer:
             # The files and views may be behind; they are rebuilt from the log, so this may fail.
             async with asyncio.timeout(2):
                 await self.views.caught_up()
-        with suppress(TimeoutError, StoreError):
-            # What is not delivered by then is delivered at the next start.
-            async with asyncio.timeout(_LAST_WORDS):
-                head = await self.log.head()
-                await asyncio.gather(*(box.reached(head) for box in self.outboxes))
         for task in self._followers:
             task.cancel()
         await asyncio.gather(*self._followers, return_exceptions=True)
-        for box in self.outboxes:
-            await box.close()
         await self.log.close()
 
 
@@ -153,17 +130,12 @@ def build(
     host: Host | None = None,
     prober: Prober | None = None,
     log: EventLog | None = None,
-    guardian: Mapping[str, Callable[[Message], Awaitable[None]]] = MappingProxyType({}),
 ) -> Healer:
     """A healer for `config`; each part can be replaced by name. Opens the log, nothing else.
-
-    `guardian` are functions of an embedding application that are told of every fact, by the name of
-    their position in the log.
 
     Raises:
         StoreError: the log cannot be opened, or another healer has it.
         ConfigError: a launcher cannot be made of what the configuration says.
-        HealerError: a sink's position cannot be read.
     """
     clock = clock or SystemClock()
     ids = ids or SystemIds()
@@ -191,41 +163,7 @@ def build(
         node=config.node,
         launchers=launcher,
     )
-    outboxes = _outboxes(config, log, guardian, ids)
-    return Healer(config, log, engine, LiveViews(log), HealingFiles(logs), outboxes=outboxes)
-
-
-def _outboxes(
-    config: Config,
-    log: EventLog,
-    functions: Mapping[str, Callable[[Message], Awaitable[None]]],
-    ids: Ids,
-) -> list[Outbox]:
-    place = Path(config.logs) / "guardian"
-
-    def outbox(name: str, sink: Sink, wants: GuardianSink | None = None) -> Outbox:
-        return Outbox(
-            name,
-            log,
-            sink,
-            Cursor(place / f"{name}.position"),
-            aside=place / f"{name}.undelivered.jsonl",
-            topics=wants.events if wants else ("*",),
-            only_uncured=wants.only_uncured if wants else False,
-            chance=ids.chance,
-        )
-
-    boxes = [outbox(name, Callback(function)) for name, function in functions.items()]
-    for wanted in config.guardian:
-        sink: Sink
-        if wanted.webhook is not None:
-            secrets = [secret.get_secret_value() for secret in wanted.secrets]
-            sink = Webhook(wanted.webhook, secrets)
-        else:
-            assert wanted.file is not None
-            sink = JsonLines(wanted.file)
-        boxes.append(outbox(wanted.title, sink, wanted))
-    return boxes
+    return Healer(config, log, engine, LiveViews(log), HealingFiles(logs))
 
 
 def _follower_ended(task: asyncio.Task[None]) -> None:

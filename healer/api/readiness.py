@@ -21,14 +21,8 @@ class _Inspected(Protocol):
 
 
 def warnings(healer: Healer) -> list[str]:
-    """What is not as it should be although the healer can do its work."""
-    said = [getattr(healer.log, name, None) for name in ("unwitnessed", "unrotated")]
-    said += [box.trouble for box in healer.outboxes]
-    said += [
-        f"{box.name}: {box.dead} messages were refused and set aside"
-        for box in healer.outboxes
-        if box.dead
-    ]
+    """What keeps the log from being trusted as it should be although the healer can do its work."""
+    said = (getattr(healer.log, name, None) for name in ("unwitnessed", "unrotated"))
     return [why for why in said if isinstance(why, str)]
 
 

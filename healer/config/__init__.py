@@ -9,15 +9,5 @@ from healer.config.configuration import (
     load,
     parse,
 )
-from healer.config.guardian import GuardianSink
 
-__all__ = [
-    "PLAYBOOKS",
-    "Config",
-    "Defaults",
-    "GuardianSink",
-    "check_store",
-    "config_schema",
-    "load",
-    "parse",
-]
+__all__ = ["PLAYBOOKS", "Config", "Defaults", "check_store", "config_schema", "load", "parse"]

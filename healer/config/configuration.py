@@ -15,7 +15,6 @@ from healer.config.component import component_schema, read_component
 from healer.config.document import DocumentError, read_document
 from healer.config.environment import substitute
 from healer.config.file import read_file
-from healer.config.guardian import GuardianSink
 from healer.config.problem import Problems, unknown_key, validated
 from healer.domain.duration import Duration
 from healer.domain.spec import Budget, ComponentSpec, Criticality, Mode, check_name
@@ -108,7 +107,6 @@ class Config(Value):
     token_file: Path | None = None
     witness: Path | None = None
     signing: Signing = Signing()
-    guardian: tuple[GuardianSink, ...] = ()
     defaults: Defaults = Defaults()
     budget: Budget = Budget()
     components: dict[str, ComponentSpec] = Field(default_factory=dict)
@@ -230,10 +228,6 @@ def _build(
             "tls": top.tls
             and Tls(certificate=directory / top.tls.certificate, key=directory / top.tls.key),
             "witness": directory / top.witness if top.witness else None,
-            "guardian": tuple(
-                each.model_copy(update={"file": directory / each.file}) if each.file else each
-                for each in top.guardian
-            ),
         }
     )
 

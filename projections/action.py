@@ -23,12 +23,15 @@ def actions(event: StepSucceeded | StepFailed | StepSettled) -> list[str]:
 
 
 def _effects(result: StepResult) -> list[str]:
-    lines = [
-        f"{process}: {'killed' if process in result.killed else 'stopped'}"
-        for process in result.stopped
-    ]
-    lines += [f"{process}: unkillable" for process in result.unkillable]
-    lines += [f"{process}: foreign, left alone" for process in result.foreign]
+    lines: list[str] = []
+    # Mostly there are none: three loops over nothing would cost more than the rest.
+    if result.stopped:
+        killed = result.killed
+        lines += [f"{each}: {'killed' if each in killed else 'stopped'}" for each in result.stopped]
+    if result.unkillable:
+        lines += [f"{process}: unkillable" for process in result.unkillable]
+    if result.foreign:
+        lines += [f"{process}: foreign, left alone" for process in result.foreign]
     if result.started is not None:
         port = f" on port {result.port}" if result.port is not None else ""
         lines.append(f"{result.started}: started{port}")

@@ -28,7 +28,7 @@ __all__ = ["LONG", "fold_file"]
 _BATCHES: Final = 16
 """Batches that are folded between two turns of the loop's own."""
 
-LONG: Final = 100_000
+LONG: Final = 200_000
 """Events from which on a second process pays: its start costs as much as folding 50,000."""
 
 _BESIDE: Final = frozenset({"training", "active", "playbook_stats", "components", "pause"})

@@ -11,7 +11,7 @@ from typing import Any, cast
 from healer.domain.events import EVENT_TYPES
 from healer.errors import UnknownNameError
 from healer.ports import Recorded
-from healer.store.compiled import LIGHT, CompiledReader, Unreadable
+from healer.store.compiled import LIGHT, REFUSALS, CompiledReader, Unreadable
 from healer.store.lean import LeanRow
 from projections.projection import (
     Case,
@@ -67,6 +67,10 @@ class Fold:
         return routes | {LIGHT[kind.TOPIC]: cases for kind, cases in routes.items()}
 
     @property
+    def projections(self) -> tuple[Projection[Any], ...]:
+        return tuple(self._projections.values())
+
+    @property
     def names(self) -> tuple[str, ...]:
         return tuple(self._projections)
 
@@ -120,7 +124,12 @@ class Fold:
             escaped = b"\\u" in body
             if mark is not None and mark not in body and not escaped:
                 continue
-            event: Any = None if escaped else decode(body)
+            event: Any = None
+            if not escaped:
+                try:
+                    event = decode(body)
+                except REFUSALS:  # the codec decides
+                    event = None
             if event is None or version < 1:
                 self._one(position, stream, version, topic, body)
                 routes, topics = self._by_topic()

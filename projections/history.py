@@ -190,15 +190,6 @@ class HistoryQuery:
             if moment is not None and moment.tzinfo is None:
                 raise HistoryQueryError(name, moment.isoformat(), "an instant with its UTC offset")
 
-    def accepts(self, record: FullRecord) -> bool:
-        """Whether the record meets the conditions (`component` and `before` apart)."""
-        return (
-            (self.issue_type is None or record.issue_type == self.issue_type)
-            and (self.outcome is None or record.outcome == self.outcome)
-            and (self.since is None or record.timestamp >= self.since)
-            and (self.until is None or record.timestamp < self.until)
-        )
-
 
 def page(state: History, query: HistoryQuery) -> Json:
     """`{"records": [...], "next": cursor or None}`, newest first."""
@@ -218,9 +209,18 @@ def page(state: History, query: HistoryQuery) -> Json:
 
 
 def _newest_first(records: list[FullRecord], end: int, query: HistoryQuery) -> Iterator[FullRecord]:
+    issue_type, outcome = query.issue_type, query.outcome
+    since, until = query.since, query.until
+    # Nothing may match and all are looked at: no call for each.
     for index in range(end - 1, -1, -1):
-        if query.accepts(records[index]):
-            yield records[index]
+        record = records[index]
+        if (
+            (issue_type is None or record.issue_type == issue_type)
+            and (outcome is None or record.outcome == outcome)
+            and (since is None or record.timestamp >= since)
+            and (until is None or record.timestamp < until)
+        ):
+            yield record
 
 
 def _begun(state: History, record: FullRecord) -> None:

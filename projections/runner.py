@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from healer.errors import StoreError
 from healer.ports import EventLog
+from healer.store import SqliteLog
 from projections import ALL
+from projections.beside import fold_file
 from projections.feed import batches
 from projections.fold import Fold, Snapshot
 from projections.projection import Json, Projection, ProjectionStoppedError
@@ -19,11 +21,15 @@ from projections.replacement import fold_beside
 __all__ = ["LiveViews"]
 
 
+_LONG: Final = 10_000
+"""Events from which on the loop would be busy for long."""
+
+
 class LiveViews:
     """The views of `projections` over `log`; current while `run` runs.
 
-    It reads the log from the start. While the log cannot be read, the views stand still and
-    `trouble` says why; they go on where they stood.
+    It reads the log from the start, a long one in a file beside the event loop. While the log
+    cannot be read, the views stand still and `trouble` says why; they go on where they stood.
     """
 
     def __init__(
@@ -35,6 +41,7 @@ class LiveViews:
     ) -> None:
         self._log = log
         self._fold = Fold(projections)
+        self._beginning = asyncio.Lock()
         self._retry = retry
         self._moved = asyncio.Condition()
         self.trouble: StoreError | None = None
@@ -55,6 +62,7 @@ class LiveViews:
 
     async def run(self) -> None:
         """Catch up and follow, until cancelled."""
+        await self._begin()
         async with aclosing(
             batches(self._log, after=self.position, retry=self._retry, trouble=self._in_trouble)
         ) as feed:
@@ -62,6 +70,24 @@ class LiveViews:
                 self._fold.apply(facts)
                 async with self._moved:
                     self._moved.notify_all()
+
+    async def _begin(self) -> None:
+        """Fold what a long log in a file holds at the beginning, beside the loop."""
+        if self.position or not isinstance(self._log, SqliteLog):
+            return
+        async with self._beginning:
+            try:
+                head = await self._log.head()
+                if head < _LONG:
+                    return
+                projections = self._fold.projections
+                self._fold = await fold_file(self._log.file, projections, until=head)
+            except StoreError as error:
+                # The way through the log goes on trying.
+                self.trouble = error
+                return
+        async with self._moved:
+            self._moved.notify_all()
 
     def _in_trouble(self, error: StoreError | None) -> None:
         self.trouble = error
@@ -93,7 +119,9 @@ class LiveViews:
             ProjectionStoppedError: it cannot apply a fact.
             StoreError: the log cannot be read.
         """
-        self._fold.adopt(await fold_beside(self._log, projection, reached=lambda: self.position))
+        async with self._beginning:
+            made = await fold_beside(self._log, projection, reached=lambda: self.position)
+            self._fold.adopt(made)
 
     def view(self, name: str) -> Json:
         """What a projection shows now.

@@ -6,7 +6,9 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
+from functools import partial
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -16,11 +18,12 @@ from healer.domain.events import HealthChanged
 from healer.errors import StoreError, UnknownNameError
 from healer.ports import Recorded
 from healer.store import SqliteLog
-from projections import ALL
+from projections import ALL, beside, runner
 from projections.feed import BATCH, batches
 from projections.fold import Fold
 from projections.projection import ProjectionStoppedError
 from projections.runner import LiveViews
+from projections.stats import STATS
 from replay.rebuild import rebuild
 from tests.projections.build import Log, MemoryLog, heal, random_log
 
@@ -204,3 +207,41 @@ async def test_an_event_that_cannot_be_read_stops_those_that_need_it_and_no_othe
             assert (stopped.position, "health_changed" in str(stopped)) == (spoiled, True)
         again = await rebuild(log)
         assert again.stopped.keys() == live.stopped.keys()
+
+
+async def test_views_begin_with_a_long_log_beside_the_loop_and_follow_it_then(
+    tmp_path, monkeypatch
+):
+    facts = random_log(Random(9), issues=40)
+    events = [recorded.event for recorded in facts]
+    asked: list[int] = []
+
+    async def counted(*arguments: Any, until: int, **options: Any) -> Fold:
+        asked.append(until)
+        return await beside.fold_file(*arguments, until=until, **options)
+
+    monkeypatch.setattr(runner, "_LONG", 100)
+    monkeypatch.setattr(runner, "fold_file", counted)
+    async with SqliteLog.open(tmp_path / "healer.db", new_log_id=lambda: "1" * 32) as log:
+        await log.append(events[:300])
+        async with following(log) as live:
+            await live.caught_up()
+            await log.append(events[300:])
+            await live.caught_up()
+            assert live.snapshot() == rebuilt(facts)
+            await live.replace(STATS)
+            assert live.snapshot() == rebuilt(facts)
+    assert asked == [300]
+
+
+async def test_views_go_on_by_the_log_when_the_process_beside_dies(tmp_path, monkeypatch):
+    facts = random_log(Random(9), issues=20)
+    monkeypatch.setattr(runner, "_LONG", 1)
+    monkeypatch.setattr(runner, "fold_file", partial(beside.fold_file, long=1))
+    monkeypatch.setattr(beside.sys, "executable", "/bin/false")
+    async with SqliteLog.open(tmp_path / "healer.db", new_log_id=lambda: "1" * 32) as log:
+        await log.append([recorded.event for recorded in facts])
+        async with following(log) as live:
+            await live.caught_up()
+            assert live.snapshot() == rebuilt(facts)
+            assert live.trouble is None

@@ -9,6 +9,7 @@ import asyncio
 import random
 import time
 import uuid
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ from healer.config import Config
 from healer.domain.spec import ComponentSpec
 from healer.engine import Engine
 from healer.errors import ConfigError
+from healer.guardian import Callback, Outbox, make_outboxes
 from healer.host.launcher import build_launcher
 from healer.host.linux import LinuxHost
 from healer.ports import Clock, EventLog, Host, Ids, Launcher, Prober
@@ -36,6 +38,7 @@ _log = structlog.get_logger("healer")
 
 _FIXED: Final = (
     "node", "store", "listen", "hosts", "tls", "auth", "logs", "token_file", "witness", "signing",
+    "guardian",
 )  # fmt: skip
 
 
@@ -68,13 +71,21 @@ class Healer:
     """
 
     def __init__(
-        self, config: Config, log: EventLog, engine: Engine, views: LiveViews, files: HealingFiles
+        self,
+        config: Config,
+        log: EventLog,
+        engine: Engine,
+        views: LiveViews,
+        files: HealingFiles,
+        *,
+        outboxes: Sequence[Outbox] = (),
     ) -> None:
         self.config = config
         self.log = log
         self.engine = engine
         self.views = views
         self.files = files
+        self.outboxes = tuple(outboxes)
         self._followers: list[asyncio.Task[None]] = []
 
     async def reload(self, config: Config) -> dict[str, list[str]]:
@@ -99,6 +110,10 @@ class Healer:
         self._followers = [
             asyncio.create_task(self.views.run(), name="views"),
             asyncio.create_task(self.files.run(self.log), name="files"),
+            *(
+                asyncio.create_task(each.run(), name=f"guardian:{each.name}")
+                for each in self.outboxes
+            ),
         ]
         for task in self._followers:
             task.add_done_callback(_follower_ended)
@@ -130,8 +145,10 @@ def build(
     host: Host | None = None,
     prober: Prober | None = None,
     log: EventLog | None = None,
+    guardian: Sequence[Callback] = (),
 ) -> Healer:
     """A healer for `config`; each part can be replaced by name. Opens the log, nothing else.
+    Each function of `guardian` is handed all events, as CloudEvents.
 
     Raises:
         StoreError: the log cannot be opened, or another healer has it.
@@ -163,7 +180,16 @@ def build(
         node=config.node,
         launchers=launcher,
     )
-    return Healer(config, log, engine, LiveViews(log), HealingFiles(logs))
+    outboxes = make_outboxes(
+        config.guardian, guardian, log=log, beside=_beside(config), chance=ids.chance
+    )
+    return Healer(config, log, engine, LiveViews(log), HealingFiles(logs), outboxes=outboxes)
+
+
+def _beside(config: Config) -> Path:
+    """Where small files that belong to the log go; that of a database is on another machine."""
+    scheme, _, path = config.store.partition(":///")
+    return Path(path) if scheme == "sqlite" else Path(config.logs) / config.node
 
 
 def _follower_ended(task: asyncio.Task[None]) -> None:

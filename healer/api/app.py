@@ -17,6 +17,7 @@ from healer.api import answer, catalogue, view
 from healer.api.access import Access
 from healer.api.actor import Actor
 from healer.api.body import LIMIT, Body
+from healer.api.cloudevents import add_cloudevents
 from healer.api.contract import describe_answers
 from healer.api.control import add_controls
 from healer.api.dashboard import add_dashboard
@@ -74,6 +75,7 @@ def create_app(
     add_controls(app, PREFIX, healer.engine)
     _add_views(app, healer)
     _add_log(app, healer, stopping)
+    add_cloudevents(app, PREFIX, healer.log)
     add_past(app, PREFIX, healer)
     add_dashboard(app)
     add_observation(app, healer, reload)

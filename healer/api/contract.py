@@ -190,7 +190,10 @@ def _describe(path: str, method: str, operation: Schema) -> None:
     answers = operation["responses"]
     operation["security"] = [{"token": []}]
     fields, example = _WITH_ANSWER.get((method, path), ({}, None))
-    if path in _TEXTS:
+    if path == "/cloudevents":
+        batch: Schema = {"type": "array", "items": {"type": "object"}}
+        answers["200"]["content"] = {"application/cloudevents-batch+json": {"schema": batch}}
+    elif path in _TEXTS:
         answers["200"]["content"] = {_TEXTS[path]: {"schema": {"type": "string"}}}
     else:
         properties = {name: {"type": kind} for name, kind in fields.items()}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 from healer.bootstrap import Healer
 
 __all__ = ["examined", "obstacles", "warnings"]
+
+_LAG: Final = 1000
+"""Events that a sink may be behind without a word; they come in bursts."""
 
 
 @runtime_checkable
@@ -23,7 +26,15 @@ class _Inspected(Protocol):
 def warnings(healer: Healer) -> list[str]:
     """What keeps the log from being trusted as it should be although the healer can do its work."""
     said = (getattr(healer.log, name, None) for name in ("unwitnessed", "unrotated"))
-    return [why for why in said if isinstance(why, str)]
+    told = [why for why in said if isinstance(why, str)]
+    for each in healer.outboxes:
+        lag = max(0, healer.views.position - each.position)
+        if each.trouble is not None or lag > _LAG:
+            why = each.trouble or "it is slow"
+            told.append(f"guardian {each.name} is {lag} events behind: {why}")
+        if each.dead:
+            told.append(f"guardian {each.name} has refused {each.dead} events: dead letters")
+    return told
 
 
 def examined(healer: Healer) -> dict[str, list[str]]:

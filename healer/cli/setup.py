@@ -12,9 +12,11 @@ from healer.cli.option import ConfigFile, OutputAs
 
 if TYPE_CHECKING:
     from healer.cli import doctor as _doctor
+    from healer.cli import guardian as _guardian
     from healer.cli import init as _init
 else:
     _doctor = Lazy("healer.cli.doctor")
+    _guardian = Lazy("healer.cli.guardian")
     _init = Lazy("healer.cli.init")
 
 __all__ = ["add_setup"]
@@ -42,3 +44,18 @@ def add_setup(app: typer.Typer) -> None:
         Example: healer doctor -c /etc/healer/healer.yaml -o json
         """
         raise typer.Exit(_doctor.doctor(config, output))
+
+    @app.command()
+    def guardian(
+        listen: Annotated[
+            str, typer.Option(metavar="HOST:PORT", help="An address of this machine.")
+        ] = "127.0.0.1:9000",
+        output: OutputAs = None,
+    ) -> None:
+        """Receive events as Guardian does: check the signature, drop repetitions, print.
+
+        The secret is taken from the variable GUARDIAN_SECRET.
+
+        Example: GUARDIAN_SECRET=whsec_... healer guardian --listen 127.0.0.1:9000
+        """
+        raise typer.Exit(_guardian.guardian(listen, output))

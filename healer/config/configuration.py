@@ -15,13 +15,23 @@ from healer.config.component import component_schema, read_component
 from healer.config.document import DocumentError, read_document
 from healer.config.environment import substitute
 from healer.config.file import read_file
+from healer.config.guardian import FileSpec, NatsSpec, SinkSpec, WebhookSpec
 from healer.config.problem import Problems, unknown_key, validated
 from healer.domain.duration import Duration
 from healer.domain.spec import Budget, ComponentSpec, Criticality, Mode, check_name
 from healer.domain.value import Value
 from healer.errors import ConfigError
 
-__all__ = ["PLAYBOOKS", "Config", "Defaults", "check_store", "config_schema", "load", "parse"]
+__all__ = [
+    "PLAYBOOKS",
+    "Config",
+    "Defaults",
+    "check_store",
+    "config_schema",
+    "load",
+    "parse",
+    "split_listen",
+]
 
 PLAYBOOKS: Final = ("restart_component", "clear_port", "rebind_port", "diagnose_network")
 _STORES: Final = "sqlite:///FILE or postgresql://USER@HOST/DATABASE"
@@ -59,7 +69,12 @@ def _check_store_url(url: str) -> str:
     raise ValueError(f"the scheme {scheme!r} cannot be used; allowed: {_STORES}")
 
 
-def _split_listen(listen: str) -> tuple[str, int]:
+def split_listen(listen: str) -> tuple[str, int]:
+    """Host and port of `listen`.
+
+    Raises:
+        ValueError: it is not host:port.
+    """
     host, colon, port = listen.rpartition(":")
     bare = host.removeprefix("[").removesuffix("]")
     bracketed = bare != host
@@ -70,7 +85,7 @@ def _split_listen(listen: str) -> tuple[str, int]:
 
 
 def _check_listen(listen: str) -> str:
-    _split_listen(listen)
+    split_listen(listen)
     return listen
 
 
@@ -109,12 +124,13 @@ class Config(Value):
     signing: Signing = Signing()
     defaults: Defaults = Defaults()
     budget: Budget = Budget()
+    guardian: tuple[SinkSpec, ...] = ()
     components: dict[str, ComponentSpec] = Field(default_factory=dict)
 
     @property
     def endpoint(self) -> tuple[str, int]:
         """The host and port of `listen`."""
-        return _split_listen(self.listen)
+        return split_listen(self.listen)
 
     @property
     def exposed(self) -> bool:
@@ -202,6 +218,7 @@ def _build(
     if not isinstance(listed, dict):
         problems.add(("components",), f"is {_kind(listed)}; allowed: a mapping of names to values")
         listed = {}
+    sinks = _read_sinks(tree.pop("guardian", []), directory, problems)
     top = validated(Config, {"node": hostname, **tree}, (), problems)
     defaults = validated(Defaults, tree.get("defaults", {}), ("defaults",), problems)
     shared = (defaults or Defaults()).model_dump()
@@ -222,6 +239,7 @@ def _build(
     return top.model_copy(
         update={
             "components": components,
+            "guardian": sinks,
             "store": _absolute_store(top.store, directory),
             "logs": directory / top.logs,
             "token_file": directory / top.token_file if top.token_file else None,
@@ -230,6 +248,33 @@ def _build(
             "witness": directory / top.witness if top.witness else None,
         }
     )
+
+
+def _read_sinks(listed: Any, directory: Path, problems: Problems) -> tuple[SinkSpec, ...]:
+    if not isinstance(listed, list):
+        problems.add(("guardian",), "is not a list; allowed: a list of webhook, nats or file")
+        return ()
+    kinds: dict[str, type[SinkSpec]] = {
+        "webhook": WebhookSpec,
+        "nats": NatsSpec,
+        "file": FileSpec,
+    }
+    sinks: list[SinkSpec] = []
+    for number, fields in enumerate(listed):
+        path = ("guardian", str(number))
+        named = [kind for kind in kinds if isinstance(fields, dict) and kind in fields]
+        if len(named) != 1:
+            problems.add(path, "says no one receiver; allowed: one of webhook, nats, file")
+            continue
+        sink = validated(kinds[named[0]], fields, path, problems)
+        if sink is None:
+            continue
+        if any(sink.name == other.name for other in sinks):
+            problems.add((*path, "name"), f"{sink.name!r} is another one's; allowed: a new name")
+        if isinstance(sink, FileSpec):
+            sink = sink.model_copy(update={"file": directory / sink.file})
+        sinks.append(sink)
+    return tuple(sinks)
 
 
 def _absolute_store(url: str, directory: Path) -> str:
@@ -243,6 +288,14 @@ def check_store(config: Config, *, source: str) -> None:
     Raises:
         ConfigError: the store is PostgreSQL and its client is not installed.
     """
+    if any(isinstance(sink, NatsSpec) for sink in config.guardian) and find_spec("nats") is None:
+        raise ConfigError(
+            source,
+            [
+                "guardian: nats needs nats-py, which is not installed; "
+                "install it with: pip install 'network-healer[nats]'"
+            ],
+        )
     if config.store.startswith("postgresql:") and find_spec("psycopg") is None:
         raise ConfigError(
             source,

@@ -133,7 +133,7 @@ def _options(expected: str) -> list[str]:
 
 
 def _secret(path: Path) -> bool:
-    return "env" in path or path[:1] == ("store",)
+    return "env" in path or path[:1] in {("store",), ("guardian",)}
 
 
 def _shown(path: Path, value: Any) -> str:

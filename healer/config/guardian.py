@@ -1,0 +1,98 @@
+"""Who is told of events (`guardian:`), and of which."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field
+
+from healer.domain.spec import check_name
+from healer.domain.value import Value
+
+__all__ = ["FileSpec", "NatsSpec", "SinkSpec", "WebhookSpec", "check_secret"]
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _check_webhook(url: str) -> str:
+    # The URL may hold a password or a token: no message shows it.
+    allowed = "allowed: https://HOST/PATH, or http:// to this machine (127.0.0.1, [::1], localhost)"
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        raise ValueError(f"it is no URL; {allowed}") from None
+    if not host or parts.scheme not in {"http", "https"}:
+        raise ValueError(f"it is no URL of a webhook; {allowed}")
+    if parts.scheme == "http" and not _loopback(host):
+        raise ValueError(f"it would be sent in the clear; {allowed}")
+    return url
+
+
+def _check_nats(url: str) -> str:
+    if urlsplit(url).scheme not in {"nats", "tls"} or not urlsplit(url).hostname:
+        raise ValueError("it is no address of NATS; allowed: nats://HOST:4222, tls://HOST:4222")
+    return url
+
+
+def check_secret(secret: str) -> str:
+    """The secret, when it is one.
+
+    Raises:
+        ValueError: it is none; it is not shown.
+    """
+    allowed = "allowed: whsec_ and 24 to 64 bytes in base64, as `openssl rand -base64 32` makes"
+    head, found, rest = secret.partition("whsec_")
+    try:
+        length = len(base64.b64decode(rest, validate=True))
+    except (binascii.Error, ValueError):
+        length = 0
+    if head or not found or not 24 <= length <= 64:
+        raise ValueError(f"it is no secret of Standard Webhooks (not shown); {allowed}")
+    return secret
+
+
+class _Sink(Value):
+    """`events` are patterns of event types (`issue.*`); with `only_uncured` those events alone that
+    a person must know: failed or escalated issues."""
+
+    name: Annotated[str, AfterValidator(check_name)]
+    events: Annotated[tuple[str, ...], Field(min_length=1)] = ("*",)
+    only_uncured: bool = False
+
+
+class WebhookSpec(_Sink):
+    """An HTTP receiver. With several `secrets` each signs: one can be exchanged for another.
+    `tries` answers that are not 2xx make an event a dead letter."""
+
+    webhook: Annotated[str, AfterValidator(_check_webhook)]
+    secrets: Annotated[
+        tuple[Annotated[str, AfterValidator(check_secret)], ...], Field(min_length=1)
+    ]
+    tries: Annotated[int, Field(ge=1, le=100)] = 8
+
+
+class NatsSpec(_Sink):
+    """A JetStream: events go to `subject`, a dot and their type."""
+
+    nats: Annotated[str, AfterValidator(_check_nats)]
+    subject: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$")] = "healer"
+
+
+class FileSpec(_Sink):
+    """A file that gains one event a line."""
+
+    file: Path
+
+
+SinkSpec = WebhookSpec | NatsSpec | FileSpec

@@ -1,0 +1,165 @@
+"""The outbox of one sink: the log itself, and how far the sink has acknowledged it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from typing import Final, Protocol
+
+import structlog
+from cloudevents.core.v1.event import CloudEvent
+
+from healer.domain.events import IssueEscalated, IssueFailed
+from healer.errors import StoreError
+from healer.guardian.cursor import Cursor, add_line
+from healer.guardian.event import Subjects, as_json, cloud_event
+from healer.ports import EventLog, Recorded
+from projections.feed import batches
+
+__all__ = ["Outbox", "RefusedError", "Sink", "UnavailableError"]
+
+_FIRST_WAIT: Final = 0.5
+_LONGEST_WAIT: Final = 60.0
+_UNCURED: Final = (IssueFailed.TOPIC, IssueEscalated.TOPIC)
+
+_log = structlog.get_logger("healer.guardian")
+
+
+class UnavailableError(Exception):
+    """The sink could not be reached: it is tried for ever."""
+
+
+class RefusedError(Exception):
+    """The sink answered, and did not take the event: it is tried a few times."""
+
+
+class Sink(Protocol):
+    """Takes events, one at a time. It returns when the receiver has acknowledged the event."""
+
+    async def deliver(self, event: CloudEvent, body: bytes) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class Outbox:
+    """Tells `sink` of all facts that it wants, each at least once and in the order of the log.
+
+    An event is acknowledged before the next one is offered, and the position is stored then. What
+    is refused `tries` times goes to a file of dead letters, so that it does not hold up the rest.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        sink: Sink,
+        log: EventLog,
+        cursor: Cursor,
+        *,
+        chance: Callable[[], float],
+        events: tuple[str, ...] = ("*",),
+        only_uncured: bool = False,
+        tries: int = 8,
+        first_wait: float = _FIRST_WAIT,
+    ) -> None:
+        self.name = name
+        self.position = 0
+        self.dead = 0
+        self.trouble: str | None = None
+        self._sink = sink
+        self._log = log
+        self._cursor = cursor
+        self._dead_letters = cursor.path.with_name(f"{cursor.path.name}.dead")
+        self._chance = chance
+        self._events = events
+        self._only_uncured = only_uncured
+        self._tries = tries
+        self._first_wait = first_wait
+        self._subjects = Subjects(log)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        try:
+            self.position = await self._start()
+            async for facts in batches(self._log, after=self.position):
+                for recorded in facts:
+                    if self._wants(recorded):
+                        await self._hand_over(recorded)
+                        await self._acknowledged(recorded.position)
+                if facts[-1].position != self.position:
+                    await self._acknowledged(facts[-1].position)
+        finally:
+            await self._sink.close()
+
+    async def _start(self) -> int:
+        position = await asyncio.to_thread(self._cursor.load)
+        while True:
+            try:
+                head = await self._log.head()
+            except StoreError:
+                await asyncio.sleep(1)
+                continue
+            if position > head:
+                _log.warning("guardian_starts_over", sink=self.name, cursor=position, head=head)
+                return 0
+            return position
+
+    def _wants(self, recorded: Recorded) -> bool:
+        topic = recorded.event.TOPIC
+        if self._only_uncured and topic not in _UNCURED:
+            return False
+        return any(fnmatchcase(topic, pattern) for pattern in self._events)
+
+    async def _acknowledged(self, position: int) -> None:
+        try:
+            await asyncio.to_thread(self._cursor.save, position)
+        except OSError as error:
+            # The sink has it; should we end now, it hears of it again.
+            self.trouble = f"the position cannot be stored: {error}"
+        self.position = position
+
+    async def _hand_over(self, recorded: Recorded) -> None:
+        refused = failures = 0
+        while True:
+            try:
+                event = cloud_event(recorded, await self._subjects.of(recorded.event))
+                body = as_json(event)
+                await self._sink.deliver(event, body)
+            except RefusedError as error:
+                refused += 1
+                self._note(str(error), recorded)
+                if refused >= self._tries and await self._bury(body, str(error), recorded):
+                    return
+            except (UnavailableError, StoreError) as error:
+                self._note(str(error), recorded)
+            else:
+                if self.trouble is not None:
+                    _log.info("guardian_reached", sink=self.name, position=recorded.position)
+                self.trouble = None
+                return
+            wait = min(_LONGEST_WAIT, self._first_wait * 2 ** min(failures, 16))
+            failures += 1
+            await asyncio.sleep(wait * (0.5 + self._chance() / 2))
+
+    def _note(self, why: str, recorded: Recorded) -> None:
+        if self.trouble != why:
+            _log.warning("guardian_not_told", sink=self.name, position=recorded.position, why=why)
+        self.trouble = why
+
+    async def _bury(self, body: bytes, why: str, recorded: Recorded) -> bool:
+        """Whether the event is safe among the dead letters."""
+        try:
+            await asyncio.to_thread(add_line, self._dead_letters, body)
+        except OSError as error:
+            self._note(f"the dead letter cannot be stored: {error}", recorded)
+            return False
+        self.dead += 1
+        self.trouble = None
+        _log.error(
+            "guardian_dead_letter",
+            sink=self.name,
+            event_id=recorded.event.event_id,
+            why=why,
+            file=str(self._dead_letters),
+        )
+        return True

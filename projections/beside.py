@@ -31,7 +31,7 @@ _BATCHES: Final = 16
 LONG: Final = 200_000
 """Events from which on a second process pays: its start costs as much as folding 50,000."""
 
-_BESIDE: Final = frozenset({"training", "active", "playbook_stats", "components", "pause"})
+_BESIDE: Final = frozenset({"training", "recommendations", "components", "pause"})
 """What the other process folds: half of the work, and small states."""
 
 Progress = Callable[[int], None]

@@ -31,6 +31,7 @@ from healer.api.problem import MEDIA_TYPE, Problem, problem_of
 from healer.api.readiness import obstacles, warnings
 from healer.api.reload import Reload
 from healer.api.stream import sse
+from healer.api.webhooks import add_webhooks
 from healer.api.wish import LAST_POSITION, EventsWish, HealWish, HistoryWish, Nothing, invalid
 from healer.bootstrap import Healer
 from healer.errors import HealerError, IllegalCommandError, StoreError
@@ -76,6 +77,7 @@ def create_app(
     _add_views(app, healer)
     _add_log(app, healer, stopping)
     add_cloudevents(app, PREFIX, healer.log)
+    add_webhooks(app, PREFIX, healer)
     add_past(app, PREFIX, healer)
     add_dashboard(app)
     add_observation(app, healer, reload)

@@ -154,6 +154,22 @@ _WITH_ANSWER: Final[Mapping[tuple[str, str], tuple[Schema, Any]]] = {
         {"component": "string", "before": "string", "mode": "string", "changed": "boolean"},
         {"component": "chat_api", "before": "act", "mode": "suggest", "changed": True},
     ),
+    ("post", "/webhooks/alertmanager"): (
+        {"alerts": "array"},
+        {
+            "alerts": [
+                {"alert": "f@t", "component": "chat_api", "outcome": "duplicate", "issue_id": None}
+            ]
+        },
+    ),
+    ("post", "/webhooks/datadog"): (
+        {"alerts": "array"},
+        {
+            "alerts": [
+                {"alert": "f@t", "component": "chat_api", "outcome": "duplicate", "issue_id": None}
+            ]
+        },
+    ),
     ("post", "/reload"): (
         {"reloaded": "boolean", "added": "array", "removed": "array", "changed": "array"},
         {"reloaded": True, "added": [], "removed": [], "changed": ["chat_api"]},

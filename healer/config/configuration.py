@@ -15,7 +15,7 @@ from healer.config.component import component_schema, read_component
 from healer.config.document import DocumentError, read_document
 from healer.config.environment import substitute
 from healer.config.file import read_file
-from healer.config.guardian import FileSpec, NatsSpec, SinkSpec, WebhookSpec
+from healer.config.guardian import NatsSpec, SinkSpec, read_sinks
 from healer.config.problem import Problems, unknown_key, validated
 from healer.domain.duration import Duration
 from healer.domain.spec import Budget, ComponentSpec, Criticality, Mode, check_name
@@ -104,6 +104,13 @@ class Tls(Value):
     key: Path
 
 
+class Alerts(Value):
+    """Which labels (tags) of an alert name the component and the type of the issue."""
+
+    component_label: Annotated[str, Field(min_length=1, max_length=200)] = "component"
+    issue_type_label: Annotated[str, Field(min_length=1, max_length=200)] = "issue_type"
+
+
 class Config(Value):
     """A configuration in force. Paths are absolute, `sqlite:///` URLs too (`sqlite:////...`).
 
@@ -125,6 +132,7 @@ class Config(Value):
     defaults: Defaults = Defaults()
     budget: Budget = Budget()
     guardian: tuple[SinkSpec, ...] = ()
+    alerts: Alerts = Alerts()
     components: dict[str, ComponentSpec] = Field(default_factory=dict)
 
     @property
@@ -218,7 +226,7 @@ def _build(
     if not isinstance(listed, dict):
         problems.add(("components",), f"is {_kind(listed)}; allowed: a mapping of names to values")
         listed = {}
-    sinks = _read_sinks(tree.pop("guardian", []), directory, problems)
+    sinks = read_sinks(tree.pop("guardian", []), directory, problems)
     top = validated(Config, {"node": hostname, **tree}, (), problems)
     defaults = validated(Defaults, tree.get("defaults", {}), ("defaults",), problems)
     shared = (defaults or Defaults()).model_dump()
@@ -248,33 +256,6 @@ def _build(
             "witness": directory / top.witness if top.witness else None,
         }
     )
-
-
-def _read_sinks(listed: Any, directory: Path, problems: Problems) -> tuple[SinkSpec, ...]:
-    if not isinstance(listed, list):
-        problems.add(("guardian",), "is not a list; allowed: a list of webhook, nats or file")
-        return ()
-    kinds: dict[str, type[SinkSpec]] = {
-        "webhook": WebhookSpec,
-        "nats": NatsSpec,
-        "file": FileSpec,
-    }
-    sinks: list[SinkSpec] = []
-    for number, fields in enumerate(listed):
-        path = ("guardian", str(number))
-        named = [kind for kind in kinds if isinstance(fields, dict) and kind in fields]
-        if len(named) != 1:
-            problems.add(path, "says no one receiver; allowed: one of webhook, nats, file")
-            continue
-        sink = validated(kinds[named[0]], fields, path, problems)
-        if sink is None:
-            continue
-        if any(sink.name == other.name for other in sinks):
-            problems.add((*path, "name"), f"{sink.name!r} is another one's; allowed: a new name")
-        if isinstance(sink, FileSpec):
-            sink = sink.model_copy(update={"file": directory / sink.file})
-        sinks.append(sink)
-    return tuple(sinks)
 
 
 def _absolute_store(url: str, directory: Path) -> str:

@@ -6,15 +6,16 @@ import base64
 import binascii
 import ipaddress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
+from healer.config.problem import Problems, validated
 from healer.domain.spec import check_name
 from healer.domain.value import Value
 
-__all__ = ["FileSpec", "NatsSpec", "SinkSpec", "WebhookSpec", "check_secret"]
+__all__ = ["FileSpec", "NatsSpec", "SinkSpec", "WebhookSpec", "check_secret", "read_sinks"]
 
 
 def _loopback(host: str) -> bool:
@@ -96,3 +97,31 @@ class FileSpec(_Sink):
 
 
 SinkSpec = WebhookSpec | NatsSpec | FileSpec
+
+
+def read_sinks(listed: Any, directory: Path, problems: Problems) -> tuple[SinkSpec, ...]:
+    """The sinks of the list `listed`; what is wrong with it goes to `problems`."""
+    if not isinstance(listed, list):
+        problems.add(("guardian",), "is not a list; allowed: a list of webhook, nats or file")
+        return ()
+    kinds: dict[str, type[SinkSpec]] = {
+        "webhook": WebhookSpec,
+        "nats": NatsSpec,
+        "file": FileSpec,
+    }
+    sinks: list[SinkSpec] = []
+    for number, fields in enumerate(listed):
+        path = ("guardian", str(number))
+        named = [kind for kind in kinds if isinstance(fields, dict) and kind in fields]
+        if len(named) != 1:
+            problems.add(path, "says no one receiver; allowed: one of webhook, nats, file")
+            continue
+        sink = validated(kinds[named[0]], fields, path, problems)
+        if sink is None:
+            continue
+        if any(sink.name == other.name for other in sinks):
+            problems.add((*path, "name"), f"{sink.name!r} is another one's; allowed: a new name")
+        if isinstance(sink, FileSpec):
+            sink = sink.model_copy(update={"file": directory / sink.file})
+        sinks.append(sink)
+    return tuple(sinks)

@@ -145,7 +145,7 @@ def test_a_broken_variable_is_shown_the_forms():
 MISTAKES = {
     "unknown key": (
         "stor: x",
-        ["line 1: stor: unknown key; did you mean 'store'?", "allowed: auth, budget"],
+        ["line 1: stor: unknown key; did you mean 'store'?", "allowed: alerts, auth, budget"],
     ),
     "unknown key of a component": (
         component("prot: 1"),

@@ -1,0 +1,155 @@
+"""Alerts of others: taken once, healed only where no person has to be asked."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from healer.api.access import Access
+from healer.api.app import create_app
+from healer.api.listener import listen_on
+from healer.api.server import Server
+from healer.bootstrap import Healer
+from tests.api.conftest import TOKEN
+from tests.conftest import Until
+
+ALERTMANAGER = "/network-healer/webhooks/alertmanager"
+DATADOG = "/network-healer/webhooks/datadog"
+
+
+def alert(component: str, status: str = "firing", **labels: str) -> dict[str, object]:
+    return {
+        "status": status,
+        "labels": {"alertname": "Down", "component": component, **labels},
+        "startsAt": "2026-01-01T12:00:00Z",
+        "fingerprint": f"f-{component}",
+        "generatorURL": "unknown keys are accepted",
+    }
+
+
+async def post(client: httpx.AsyncClient, *alerts: dict[str, object]) -> list[dict[str, object]]:
+    answer = await client.post(ALERTMANAGER, json={"version": "4", "alerts": alerts})
+    assert answer.status_code == 200
+    return answer.json()["alerts"]
+
+
+async def test_an_alert_heals_once(healer: Healer, client: httpx.AsyncClient):
+    down = alert("chat_api", issue_type="port_not_listening")
+    assert (await post(client, down))[0]["outcome"] == "withheld"  # not watched yet
+    await healer.engine.start()
+    first, again = await post(client, down, down)
+    assert first["outcome"] in {"healing", "open"}
+    assert again["outcome"] == "duplicate"
+    assert again["issue_id"] == first["issue_id"]
+    await healer.engine.outcome("chat_api", str(first["issue_id"]))
+    (resolved,) = await post(client, alert("chat_api", "resolved"))
+    assert resolved["outcome"] == "resolved"
+
+
+async def test_what_an_alert_does_not_do(healer: Healer, client: httpx.AsyncClient):
+    await healer.engine.start()
+    watched, unknown, strange = await post(
+        client, alert("librarian_kernel"), alert("nobody"), alert("chat_api", issue_type="x")
+    )
+    assert watched["outcome"] in {"withheld", "open"}
+    assert unknown["outcome"] == "unknown_component"
+    assert strange["outcome"] == "unknown_issue_type"
+    assert (await client.post(ALERTMANAGER, json={})).status_code == 422
+    nobody = await client.post(ALERTMANAGER, json={"alerts": []}, headers={"Authorization": ""})
+    assert nobody.status_code == 401
+
+
+async def test_datadog_names_the_component_by_tags(healer: Healer, client: httpx.AsyncClient):
+    await healer.engine.start()
+    body = {
+        "alert_transition": "Triggered",
+        "alert_cycle_key": "7",
+        "tags": "env:x, component:chat_api,issue_type:port_not_listening",
+    }
+    answers = [(await client.post(DATADOG, json=body)).json()["alerts"][0] for _ in range(2)]
+    assert answers[0]["outcome"] in {"healing", "open"}
+    assert answers[1]["outcome"] == "duplicate"
+    body["alert_transition"] = "Recovered"
+    recovered = (await client.post(DATADOG, json=body)).json()["alerts"][0]
+    assert recovered["outcome"] == "resolved"
+    await healer.engine.outcome("chat_api", answers[0]["issue_id"])
+
+
+PROGRAMS = ("prometheus", "prometheus-alertmanager")
+
+
+@pytest.mark.skipif(
+    not all(map(shutil.which, PROGRAMS)), reason="prometheus and alertmanager are not installed"
+)
+async def test_an_alert_of_prometheus_arrives_by_alertmanager(
+    tmp_path: Path, healer: Healer, until: Until, free_ports: Callable[[int], list[int]]
+):
+    door, manager, metrics, absent = free_ports(4)
+    (tmp_path / "token").write_text(TOKEN)
+    url = f"http://127.0.0.1:{door}{ALERTMANAGER}"
+    (tmp_path / "am.yml").write_text(
+        "route: {receiver: healer, group_wait: 10ms, group_interval: 1s}\n"
+        f"receivers:\n  - name: healer\n    webhook_configs:\n      - url: {url}\n"
+        f"        http_config: {{authorization: {{credentials_file: {tmp_path}/token}}}}\n"
+    )
+    (tmp_path / "rules.yml").write_text(
+        "groups:\n  - name: g\n    rules:\n      - alert: Down\n        expr: up == 0\n"
+        "        labels: {component: librarian_kernel}\n"
+    )
+    (tmp_path / "prom.yml").write_text(
+        "global: {scrape_interval: 200ms, scrape_timeout: 100ms, evaluation_interval: 200ms}\n"
+        "rule_files: [rules.yml]\n"
+        "alerting:\n  alertmanagers:\n    - static_configs:\n"
+        f"        - targets: ['127.0.0.1:{manager}']\n"
+        "scrape_configs:\n  - job_name: j\n    static_configs:\n"
+        f"      - targets: ['127.0.0.1:{absent}']\n"
+    )
+    await healer.engine.start()
+    app = create_app(healer, access=Access(TOKEN), listen=("127.0.0.1", door))
+    outcomes: list[int] = []
+    bodies: list[bytes] = []
+
+    async def noting(scope: object, receive: object, send: object) -> None:
+        async def sending(message: dict[str, object]) -> None:
+            if message["type"] == "http.response.start":
+                outcomes.append(message["status"])
+            else:
+                bodies.append(message["body"])
+            await send(message)
+
+        await app(scope, receive, sending)
+
+    with listen_on("127.0.0.1", door) as listener:
+        server = Server(noting)
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        commands = (
+            [PROGRAMS[1], f"--config.file={tmp_path}/am.yml", f"--storage.path={tmp_path}/am",
+             f"--web.listen-address=127.0.0.1:{manager}", "--cluster.listen-address="],
+            [PROGRAMS[0], f"--config.file={tmp_path}/prom.yml", f"--storage.tsdb.path={tmp_path}/p",
+             f"--web.listen-address=127.0.0.1:{metrics}"],
+        )  # fmt: skip
+        started = [
+            await asyncio.create_subprocess_exec(
+                *each, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            for each in commands
+        ]
+        try:
+            await until.soon(lambda: 200 in outcomes, timeout=40)
+        finally:
+            for each in started:
+                each.kill()
+                await each.wait()
+            server.should_exit = True
+            await serving
+    assert set(outcomes) == {200}
+    (said,) = json.loads(bodies[0])["alerts"]
+    assert said["component"] == "librarian_kernel"
+    assert said["outcome"] in {"withheld", "open"}  # it is only observed

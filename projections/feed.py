@@ -47,15 +47,17 @@ async def batches(
     after: int = 0,
     retry: float = 1.0,
     trouble: Callable[[StoreError | None], None] = lambda _error: None,
+    read: Read | None = None,
 ) -> AsyncGenerator[Sequence[Recorded], None]:
     """Facts behind `after`, in log order, none twice and none left out, in batches of `BATCH`.
 
     Facts that land are taken from the store's notice when they follow on; the log is read where
     they do not, and at the start. While the log cannot be read it is tried again every `retry`
     seconds, and `trouble` is told of the error, then of None. A log that is open for reading only
-    tells of nothing that lands; it is looked at every `retry` seconds.
+    tells of nothing that lands; it is looked at every `retry` seconds. Facts are read light (see
+    `light`) unless `read` says how.
     """
-    read = light(log)
+    read = read or light(log)
     fresh: list[Recorded] = []
     wake = asyncio.Event()
     wake.set()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, SecretStr
 
 from healer.config.problem import Problems, validated
 from healer.domain.spec import check_name
@@ -46,6 +46,11 @@ def _check_nats(url: str) -> str:
     return url
 
 
+def _check_hidden(secret: SecretStr) -> SecretStr:
+    check_secret(secret.get_secret_value())
+    return secret
+
+
 def check_secret(secret: str) -> str:
     """The secret, when it is one.
 
@@ -78,7 +83,7 @@ class WebhookSpec(_Sink):
 
     webhook: Annotated[str, AfterValidator(_check_webhook)]
     secrets: Annotated[
-        tuple[Annotated[str, AfterValidator(check_secret)], ...], Field(min_length=1)
+        tuple[Annotated[SecretStr, AfterValidator(_check_hidden)], ...], Field(min_length=1)
     ]
     tries: Annotated[int, Field(ge=1, le=100)] = 8
 

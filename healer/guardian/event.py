@@ -12,7 +12,7 @@ from cloudevents.core.v1.event import CloudEvent
 from healer.domain.events import Fact, IssueDetected
 from healer.ports import EventLog, Recorded
 
-__all__ = ["BATCH_TYPE", "MEDIA_TYPE", "Subjects", "as_batch", "as_json", "cloud_event"]
+__all__ = ["BATCH_TYPE", "MEDIA_TYPE", "Subjects", "as_batch", "as_json", "cloud_event", "identity"]
 
 MEDIA_TYPE: Final = "application/cloudevents+json"
 BATCH_TYPE: Final = "application/cloudevents-batch+json"
@@ -69,6 +69,11 @@ def cloud_event(recorded: Recorded, component: str | None) -> CloudEvent:
     }
     given = {name: value for name, value in attributes.items() if value is not None}
     return CloudEvent(given, fact.model_dump(mode="json"))
+
+
+def identity(event: CloudEvent) -> str:
+    """What names the event among those of all healers: its `source` and its `id` together."""
+    return f"{event.get_source()}/{event.get_id()}"
 
 
 def as_json(event: CloudEvent) -> bytes:

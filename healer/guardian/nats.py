@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from cloudevents.core.v1.event import CloudEvent
 
-from healer.guardian.event import MEDIA_TYPE
+from healer.guardian.event import MEDIA_TYPE, identity
 from healer.guardian.outbox import UnavailableError
 
 __all__ = ["NatsSink"]
@@ -31,7 +31,7 @@ class NatsSink:
             UnavailableError: JetStream has not acknowledged it in time.
         """
         topic = event.get_type().removeprefix("io.networkhealer.")
-        headers = {"Nats-Msg-Id": event.get_id(), "content-type": MEDIA_TYPE}
+        headers = {"Nats-Msg-Id": identity(event), "content-type": MEDIA_TYPE}
         try:
             async with asyncio.timeout(2 * _WITHIN):
                 stream = (await self._connected()).jetstream(timeout=_WITHIN)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from typing import Final, Protocol
 
@@ -81,7 +81,7 @@ class Outbox:
         """Until cancelled."""
         try:
             self.position = await self._start()
-            async for facts in batches(self._log, after=self.position):
+            async for facts in batches(self._log, after=self.position, read=self._read):
                 for recorded in facts:
                     if self._wants(recorded):
                         await self._hand_over(recorded)
@@ -90,6 +90,10 @@ class Outbox:
                     await self._acknowledged(facts[-1].position)
         finally:
             await self._sink.close()
+
+    async def _read(self, after: int, limit: int) -> Sequence[Recorded]:
+        # Whole facts: a consumer is told all that they say.
+        return await self._log.read(after=after, limit=limit)
 
     async def _start(self) -> int:
         position = await asyncio.to_thread(self._cursor.load)
@@ -132,6 +136,10 @@ class Outbox:
                     return
             except (UnavailableError, StoreError) as error:
                 self._note(str(error), recorded)
+            except Exception as error:
+                # A defect of ours, or of what the sink is made of: no reason to fall silent.
+                self._note(f"a defect: {type(error).__name__}", recorded)
+                _log.exception("guardian_defect", sink=self.name)
             else:
                 if self.trouble is not None:
                     _log.info("guardian_reached", sink=self.name, position=recorded.position)

@@ -102,7 +102,8 @@ def make_outboxes(
 def _sink(spec: SinkSpec) -> Sink:
     match spec:
         case WebhookSpec():
-            return WebhookSink(spec.webhook, spec.secrets)
+            secrets = [secret.get_secret_value() for secret in spec.secrets]
+            return WebhookSink(spec.webhook, secrets)
         case NatsSpec():
             return NatsSink(spec.nats, spec.subject)
         case FileSpec():

@@ -11,7 +11,7 @@ import httpx
 from cloudevents.core.v1.event import CloudEvent
 from standardwebhooks.webhooks import Webhook
 
-from healer.guardian.event import MEDIA_TYPE
+from healer.guardian.event import MEDIA_TYPE, identity
 from healer.guardian.outbox import RefusedError, UnavailableError
 
 __all__ = ["WebhookSink", "signed_headers"]
@@ -19,15 +19,15 @@ __all__ = ["WebhookSink", "signed_headers"]
 _WITHIN: Final = 3.0
 
 
-def signed_headers(identity: str, body: bytes, secrets: Sequence[str]) -> dict[str, str]:
+def signed_headers(name: str, body: bytes, secrets: Sequence[str]) -> dict[str, str]:
     """The headers of `body`: each of `secrets` signs, and the receiver needs to know one."""
     now = datetime.now(UTC)
     text = body.decode()
     return {
         "content-type": MEDIA_TYPE,
-        "webhook-id": identity,
+        "webhook-id": name,
         "webhook-timestamp": str(int(now.timestamp())),
-        "webhook-signature": " ".join(Webhook(each).sign(identity, now, text) for each in secrets),
+        "webhook-signature": " ".join(Webhook(each).sign(name, now, text) for each in secrets),
     }
 
 
@@ -51,7 +51,7 @@ class WebhookSink:
             self._client = httpx.AsyncClient(
                 timeout=self._within, follow_redirects=False, trust_env=False
             )
-        headers = signed_headers(event.get_id(), body, self._secrets)
+        headers = signed_headers(identity(event), body, self._secrets)
         try:
             async with (
                 asyncio.timeout(self._within),

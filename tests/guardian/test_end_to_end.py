@@ -31,6 +31,7 @@ from tests.api.ending import end_components
 from tests.conftest import COMPONENT, Until
 from tests.guardian.conftest import SECRET
 from tests.guardian.test_outbox import ids, pauses, running
+from tests.replay.on_disk import a_day, write
 
 
 def read(text: str, directory: Path) -> Config:
@@ -217,3 +218,26 @@ def test_the_guardian_says_what_it_needs():
     )
     assert done.returncode == 2
     assert "cannot use GUARDIAN_SECRET" in done.stderr
+
+
+async def test_a_log_on_disk_is_told_from_its_beginning(tmp_path: Path, until: Until):
+    """Facts that are read from a file, not heard of as they land."""
+    file = tmp_path / "log.db"
+    await write(file, a_day().facts)
+    text = f"store: sqlite:///{file}\n" + sinks("name: archive, file: events.jsonl")
+    healer = build(read(text, tmp_path))
+    assert SECRET not in repr(healer.config)
+    async with healer:
+        head = await healer.log.head()
+        await until.soon(lambda: all(each.position >= head for each in healer.outboxes), 10)
+    lines = (tmp_path / "events.jsonl").read_text().splitlines()
+    told = [JSONFormat().read(CloudEvent, line) for line in lines]
+    assert [each.get_id() for each in told] == [each.event.event_id for each in a_day().facts]
+    for event, recorded in zip(told, a_day().facts, strict=True):
+        assert event.get_data() == recorded.event.model_dump(mode="json")
+
+
+async def test_no_secret_is_shown(tmp_path: Path):
+    text = sinks(f'name: g, webhook: "https://h.example/", secrets: ["{SECRET}"]')
+    config = read(text, tmp_path)
+    assert SECRET not in repr(config) + str(config) + config.model_dump_json()

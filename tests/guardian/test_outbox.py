@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
+import pytest
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 
@@ -169,3 +170,22 @@ async def test_the_receiver_trusts_only_what_is_signed(free_port: int):
             assert (await client.post(url, content=body, headers=good)).status_code == 204
         assert heard == ["x/1"]
         assert (await client.get(url)).status_code == 405
+
+
+@pytest.mark.parametrize("status", [302, 400, 500])
+async def test_an_answer_that_is_not_2xx_is_a_refusal(free_port: int, status: int):
+    asked: list[str] = []
+
+    async def app(scope: dict[str, object], receive: object, send: Callable) -> None:
+        asked.append(str(scope["path"]))
+        headers = [(b"location", b"/elsewhere"), (b"content-length", b"0")]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+    sink = WebhookSink(f"http://127.0.0.1:{free_port}/hook", [SECRET])
+    event = CloudEvent(dict(EVENT), {})
+    async with receiver(free_port, print, app):
+        with pytest.raises(RefusedError, match=f"answered with {status}"):
+            await sink.deliver(event, as_json(event))
+        await sink.close()
+    assert asked == ["/hook"]

@@ -20,56 +20,71 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: fuzz-api help demo dashboard test check lint format types floors coverage bench soak simulate spark lock clean
 
+.PHONY: help
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
+.PHONY: demo
 demo: $(RUNTIME) ## Break a small stack for real and watch it being healed
 	@$(BIN)/healer demo $(ARGS)
 
+.PHONY: dashboard
 dashboard: $(RUNTIME) ## Keep a small stack breaking, and watch it in a browser
 	@$(BIN)/healer demo --dashboard $(ARGS)
 
+.PHONY: test
 test: $(DEVELOPMENT) ## Run every test, in random order
 	@$(BIN)/python -m pytest $(ARGS)
 
+.PHONY: check
 check: lint types floors test ## Run all checks and every test
 
+.PHONY: lint
 lint: $(DEVELOPMENT) ## Check style and format
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 
+.PHONY: format
 format: $(DEVELOPMENT) ## Put the code into its format
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 
+.PHONY: types
 types: $(DEVELOPMENT) ## Check the types, and that the public surface is as promised
 	@$(BIN)/mypy
 
+.PHONY: floors
 floors: $(DEVELOPMENT) ## Check that imports point down only
 	@$(BIN)/lint-imports --no-cache
 
+.PHONY: coverage
 coverage: $(DEVELOPMENT) ## Run every test and say which branches none of them took
 	@$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered $(ARGS)
 
+.PHONY: bench
 bench: $(DEVELOPMENT) ## Measure, and print tables with medians and ratios
 	@for bench in $(or $(BENCH),$(wildcard tests/bench/bench_*.py)); do \
 		$(BIN)/python "$$bench" $(ARGS) || exit; done
 
+.PHONY: simulate
 simulate: $(DEVELOPMENT) ## Two virtual hours of faults for each seed (ARGS="--seeds 10000", "--bugs")
 	@$(BIN)/python -m tests.simulator $(ARGS)
 
+.PHONY: fuzz-api
 fuzz-api: $(DEVELOPMENT) ## Ask the API everything that its description allows (HEALER_FUZZ_EXAMPLES=2000)
 	@HEALER_FUZZ_EXAMPLES=$${HEALER_FUZZ_EXAMPLES:-500} $(BIN)/python -m pytest tests/cli/test_contract.py $(ARGS)
 
+.PHONY: soak
 soak: $(DEVELOPMENT) ## Kill the healer in mid-heal, for as long as asked (ARGS="--kills 10000")
 	@$(BIN)/python -m tests.soak $(ARGS)
 
+.PHONY: spark
 spark: $(SPARK) ## Rebuild from a Parquet export on Apache Spark; needs Java 17
 	@$(BIN)/python -m pytest tests/replay/export/test_spark.py $(ARGS)
 
 # The oldest supported Python resolves to the largest tree: back-ports that newer ones do without.
+.PHONY: lock
 lock: $(CREATED) ## Resolve the lock files anew (ARGS=--upgrade to move the pins)
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
 		{ echo 'cannot lock: $(BIN)/python is not 3.11, the oldest supported Python' >&2; exit 1; }
@@ -83,6 +98,7 @@ lock: $(CREATED) ## Resolve the lock files anew (ARGS=--upgrade to move the pins
 COMPILE = @$(VENV)/lock/bin/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header --no-annotate $(ARGS)
 
+.PHONY: clean
 clean: ## Remove what the targets made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \
 		.import_linter_cache .coverage coverage.xml

@@ -31,8 +31,8 @@ COMPONENT: Final = str(ROOT / "healer" / "demo" / "component.py")
 """A small HTTP service to start and to break; see its own usage."""
 
 settings.register_profile("dev", deadline=None)
-# Not derandomized: each run looks at new cases, and prints how to see a failing one again.
-settings.register_profile("ci", deadline=None, derandomize=False, print_blob=True)
+# A gate judges a change by the same cases each time; new ones are looked at by every other run.
+settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 # --- soak ---------------------------------------------------------------------------------------

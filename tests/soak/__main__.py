@@ -1,236 +1,111 @@
 """Kill the healer in the midst of healing, again and again, and see that it does not matter.
 
-    python -m tests.soak [--kills 1000] [--minutes M] [--seed S] [--no-exhaust]
+    python -m tests.soak [--kills 1000] [--arenas N] [--minutes M] [--seed S] [--no-exhaust]
     python -m tests.soak --round S:17        one random round again, on a stack of its own
     python -m tests.soak --round thief:spawned:1   one exhaustive round again
 
-First every crash point of six remediations, one after the other: each append (before it, after it,
+First every crash point of the remediations, one after the other: each append (before it, after it,
 after its acknowledgement), each fsync, each effect before its outcome, each spawn, each signal.
 Then random rounds: up to three components broken together, healers killed at random moments, also
-while they recover. After each round the log and the world are judged. Exit status 1: a promise was
-broken; what was kept of it and how to see it again is said.
+while they recover. After each round the log and the world are judged. `--arenas` shares the same
+rounds out to several healers at work beside each other. Exit status 1: a promise was broken; what
+was kept of it and how to see it again is said.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import os
 import shutil
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from random import Random
+from typing import Final
 
 import orjson
 
+from tests.soak.arena import Arena
+from tests.soak.arenas import as_line, play_in_arenas
 from tests.soak.driver import MOMENTS, PLANTS, SYNCS, sync_shim
-from tests.soak.healer import BOUND
-from tests.soak.judge import judge
-from tests.soak.round import FAULTS, REMEDIES, Death, Tally, finish, play, random_deaths
-from tests.soak.stack import COMPONENTS, Stack, run_mark
-from tests.soak.world import Children, become_subreaper
+from tests.soak.outcome import Outcome
+from tests.soak.round import FAULTS
+from tests.soak.stack import run_mark
+from tests.soak.world import become_subreaper
 
-_ROUNDS_PER_STACK = 20
-"""Rounds on one log; then a new one, so that judging all of it stays cheap."""
-
-_ENDLESS = {"spawned": 2, "signalled": 2}
-_ENDLESS_ELSE = 12
-"""Crash points that are gone through where heal after heal fails: more than one heal has."""
-
-_SHIM = Path(__file__).with_name("sync.c")
+_SHIM: Final = Path(__file__).with_name("sync.c")
+_EACH_MINUTE: Final = 60.0
 
 
-class Soak:
-    """A run: its stacks, its tally, and what was found."""
+def _progress() -> Callable[[str, Counter[str]], None]:
+    """Says how far a run is: on a terminal all the time, into a file once a minute."""
+    begun = said = time.monotonic()
+    terminal = sys.stderr.isatty()
 
-    def __init__(self, arguments: argparse.Namespace) -> None:
-        self.arguments = arguments
-        self.children = Children()
-        self.tally = Tally()
-        self.broken: list[dict[str, object]] = []
-        self.points: Counter[str] = Counter()
-        self.begun = time.monotonic()
-        self._stack: Stack | None = None
-        self._age = 0
-
-    @property
-    def spent(self) -> bool:
-        limit = self.arguments.minutes
-        return limit is not None and time.monotonic() - self.begun > limit * 60
-
-    def close(self, *, keep: bool = False) -> None:
-        if self._stack is not None:
-            stack, self._stack = self._stack, None
-            self._add_counts(stack)
-            stack.end(keep=keep)
-
-    def _add_counts(self, stack: Stack) -> None:
-        verdict = judge(stack, at_rest=False)
-        self.tally.counts += verdict.counts
-
-    def stack(self) -> Stack:
-        if self._stack is None or self._age >= _ROUNDS_PER_STACK:
-            self.close()
-            directory = Path(tempfile.mkdtemp(prefix="healer-soak-"))
-            self._stack, self._age = Stack(directory, self.children), 0
-        self._age += 1
-        return self._stack
-
-    def round(self, name: str, faults: dict[str, str], deaths: list[Death]) -> int:
-        """Play a round and judge it; how many healers died in the midst of healing."""
-        stack = self.stack()
-        self.tally.rounds += 1
-        killed = 0
-        try:
-            killed = play(stack, faults, deaths, self.tally)
-            found = judge(stack).faults
-        except TimeoutError as error:
-            found = [("at rest in time", str(error)), *judge(stack).faults]
-        if found:
-            self._complain(name, faults, deaths, found, stack)
-        else:
-            finish(stack)
-        self._progress(name)
-        return killed
-
-    def _complain(
-        self,
-        name: str,
-        faults: dict[str, str],
-        deaths: list[Death],
-        found: list[tuple[str, str]],
-        stack: Stack,
-    ) -> None:
-        directory = stack.directory
-        told = ", ".join(f"{fault} on {component}" for component, fault in faults.items())
-        died = ", ".join(map(str, deaths))
-        self._say(f"\nBROKEN in round {name} ({told}; the healer dies at {died})")
-        for promise, why in dict.fromkeys(found):
-            self._say(f"  {promise}: {why}")
-        self._say(f"  kept: {directory}\n  again: python -m tests.soak --round {name}")
-        self.broken.append(
-            {"round": name, "faults": faults, "deaths": died.split(", "), "found": found}
+    def tell(name: str, progress: Counter[str]) -> None:
+        nonlocal said
+        now = time.monotonic()
+        if not terminal and now - said < _EACH_MINUTE:
+            return
+        said = now
+        line = (
+            f"{progress['kills']} kills, {progress['rounds']} rounds, {now - begun:.0f} s, "
+            f"{progress['broken']} broken; now {name}"
         )
-        self.close(keep=True)
+        start, end = ("\r", "\x1b[K") if terminal else ("", "\n")
+        print(f"{start}{line}{end}", end="", file=sys.stderr, flush=True)
 
-    def _say(self, line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
+    return tell
 
-    def _progress(self, name: str) -> None:
-        if sys.stderr.isatty():
-            spent = time.monotonic() - self.begun
-            print(
-                f"\r{self.tally.killed} kills, {self.tally.rounds} rounds, {spent:.0f} s, "
-                f"{len(self.broken)} broken; now {name}\x1b[K",
-                end="",
-                file=sys.stderr,
-                flush=True,
-            )
 
-    # What is played
+def _alone(arguments: argparse.Namespace) -> Outcome:
+    """Play in this process: all of it, or what falls to one arena of several."""
+    place, of = (int(part) for part in arguments.arena.split("/"))
+    tell = _progress()
 
-    def exhaust(self, faults: list[str], kinds: list[str]) -> None:
-        """Every moment of every kind, of one remediation after the other."""
-        for fault, kind in itertools.product(faults, kinds):
-            for number in itertools.count(1):
-                if self.spent:
-                    return
-                death = Death(kind=kind, number=number)
-                if fault not in REMEDIES and number > _ENDLESS.get(kind, _ENDLESS_ELSE):
-                    break
-                if fault == "exit" and kind == "signalled":
-                    break  # what ends by itself is signalled by nobody
-                if not self.round(f"{fault}:{kind}:{number}", {"alpha": fault}, [death]):
-                    break
-                self.points[f"{fault} {kind}"] = number
-
-    def chance(self, seed: str, number: int) -> None:
-        """One random round."""
-        rng = Random(f"{seed}:{number}")
-        names = rng.sample(sorted(COMPONENTS), rng.choice([1, 1, 2, 3]))
-        faults = {name: rng.choice(list(FAULTS)) for name in names}
-        self.round(f"{seed}:{number}", faults, random_deaths(rng, faults))
-
-    def again(self, name: str) -> None:
-        """One round of an earlier run."""
-        first, _, rest = name.partition(":")
-        if first in FAULTS and rest:
-            kind, _, number = rest.partition(":")
-            self.round(name, {"alpha": first}, [Death(kind=kind, number=int(number))])
+    def told(name: str) -> None:
+        if of > 1:
+            print(as_line(arena.outcome), flush=True)
         else:
-            self.chance(first, int(rest))
+            done = {"kills": arena.outcome.killed, "rounds": arena.outcome.rounds}
+            tell(name, Counter({**done, "broken": len(arena.outcome.broken)}))
 
-    # What is said
-
-    def result(self) -> dict[str, object]:
-        recoveries = self.tally.recoveries or [0.0]
-        return {
-            "seed": self.arguments.seed,
-            "rounds": self.tally.rounds,
-            "kills": self.tally.killed,
-            "kills_by_moment": dict(self.tally.kills),
-            "points": dict(self.points),
-            "counts": dict(self.tally.counts),
-            "recovery_s": {
-                "median": round(statistics.median(recoveries), 3),
-                "max": round(max(recoveries), 3),
-                "bound": BOUND,
-            },
-            "seconds": round(time.monotonic() - self.begun, 1),
-            "syncs": sync_shim() is not None,
-            "broken": self.broken,
-        }
+    run_mark()
+    become_subreaper()
+    kinds = [kind for kind in arguments.moments if kind not in SYNCS or sync_shim() is not None]
+    arena = Arena(arguments.seed, place=place, of=of, minutes=arguments.minutes, told=told)
+    try:
+        if arguments.round:
+            arena.again(arguments.round)
+        else:
+            if not arguments.no_exhaust:
+                arena.exhaust(arguments.faults, kinds)
+            if not arguments.only_exhaust:
+                arena.chances(arguments.kills)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+    finally:
+        arena.close()
+    return arena.outcome
 
 
-PROMISES = (
-    "acknowledged event lost",
-    "acknowledged event changed",
-    "chain",
-    "legal",
-    "effect done twice",
-    "signal to another process",
-    "component left down",
-    "issue left open",
-    "log and world",
-    "at rest in time",
-)
+def _together(arguments: argparse.Namespace) -> Outcome:
+    """Play in several arenas."""
+    number = arguments.arenas
+    words = ["--seed", arguments.seed, "--kills", str(-(-arguments.kills // number))]
+    words += ["--faults", *arguments.faults, "--moments", *arguments.moments]
+    if arguments.minutes is not None:
+        words += ["--minutes", str(arguments.minutes)]
+    words += [f"--{name}" for name in ("no-exhaust", "only-exhaust") if _is_set(arguments, name)]
+    return play_in_arenas(number, arguments.seed, words, _progress())
 
 
-def table(soak: Soak) -> str:
-    """The result for people."""
-    result = soak.result()
-    lines = [f"seed {result['seed']}, {result['rounds']} rounds, {result['seconds']} s", ""]
-    lines += [f"{'the healer was killed':32}{'times':>8}"]
-    for kind, times in sorted(soak.tally.kills.items()):
-        lines.append(f"  {kind.replace('_', ' '):30}{times:>8}")
-    lines.append(f"  {'together':30}{soak.tally.killed:>8}")
-    if soak.points:
-        lines += ["", "crash points, all of each remediation:"]
-        faults = dict.fromkeys(point.split(" ")[0] for point in soak.points)
-        kinds = list(dict.fromkeys(point.split(" ")[1] for point in soak.points))
-        lines.append("  " + " " * 16 + "".join(f"{kind.replace('_', ' '):>15}" for kind in kinds))
-        for fault in faults:
-            cells = "".join(f"{soak.points[f'{fault} {kind}']:>15}" for kind in kinds)
-            lines.append(f"  {fault:16}{cells}")
-    lines += ["", *(f"{name:32}{count:>8}" for name, count in sorted(soak.tally.counts.items()))]
-    found = Counter(
-        promise
-        for broken in soak.broken
-        for promise, _ in broken["found"]  # type: ignore[attr-defined]
-    )
-    lines += ["", *(f"{promise:32}{found[promise]:>8}" for promise in PROMISES)]
-    median, most = result["recovery_s"]["median"], result["recovery_s"]["max"]  # type: ignore[index]
-    lines += ["", f"restart to rest: median {median} s, longest {most} s (bound {BOUND:g} s)"]
-    if not result["syncs"]:
-        lines.append("not killed around syncs: there is no C compiler to make the shim with")
-    lines.append(f"rounds in which a promise was broken: {len(soak.broken)}")
-    return "\n".join(lines)
+def _is_set(arguments: argparse.Namespace, name: str) -> bool:
+    return bool(getattr(arguments, name.replace("-", "_")))
 
 
 def with_shim() -> None:
@@ -260,6 +135,8 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--kills", type=int, default=1000, help="stop after so many")
+    parser.add_argument("--arenas", type=int, default=1, help="play in so many at once")
+    parser.add_argument("--arena", default="0/1", help=argparse.SUPPRESS)
     parser.add_argument("--minutes", type=float, help="stop after so long")
     parser.add_argument("--seed", default=None, help="of the random rounds (default: a new one)")
     parser.add_argument("--round", help="play one round again: SEED:NUMBER or FAULT:KIND:NUMBER")
@@ -289,28 +166,15 @@ def main() -> int:
         os.environ["SOAK_PLANT"] = arguments.plant
     # Ended from outside, it still ends what it started.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    run_mark()
-    become_subreaper()
-    kinds = [kind for kind in arguments.moments if kind not in SYNCS or sync_shim() is not None]
-    soak = Soak(arguments)
-    try:
-        if arguments.round:
-            soak.again(arguments.round)
-        else:
-            if not arguments.no_exhaust:
-                soak.exhaust(arguments.faults, kinds)
-            number = 0
-            while not (
-                arguments.only_exhaust or soak.spent or soak.tally.killed >= arguments.kills
-            ):
-                number += 1
-                soak.chance(arguments.seed, number)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-    finally:
-        soak.close()
-    print(orjson.dumps(soak.result()).decode() if arguments.json else table(soak))
-    return 1 if soak.broken else 0
+    if arguments.arenas > 1 and not arguments.round:
+        outcome = _together(arguments)
+    else:
+        outcome = _alone(arguments)
+    if not arguments.arena.endswith("/1"):
+        print(as_line(outcome, last=True))
+    else:
+        print(orjson.dumps(outcome.as_object()).decode() if arguments.json else outcome.as_table())
+    return 1 if outcome.broken else 0
 
 
 if __name__ == "__main__":

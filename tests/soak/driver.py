@@ -10,7 +10,7 @@ is its last. What it says, a line each:
     rest | busy                            all components are healthy and no issue is open, or not
     ack POSITION STREAM VERSION DIGEST     this event was acknowledged
     spawn LAUNCH_ID COMPONENT ALIVE,...    it starts a component, of which these pids are alive
-    signal PID NUMBER                      it sends a signal
+    signal PID TICKS NUMBER                it sends a signal
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ def _make_mortal(death: Death, report: Report, plant: str | None) -> None:
     def mortal_signal(self: PidfdProcess, number: int) -> bool:
         if number == 0:
             return send(self, number)
-        report.say(f"signal {self.identity.pid} {int(number)}")
+        report.say(f"signal {self.identity.pid} {self.identity.start_ticks} {int(number)}")
         sent = send(self, number)
         death.at("signalled")
         return sent

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.soak import driver
-from tests.soak.world import Children, wait
+from tests.soak.world import PATIENCE, Children, wait
 
 __all__ = ["BOUND", "Acknowledged", "Healer", "Heard"]
 
@@ -39,7 +39,8 @@ class Heard:
 
     acknowledged: list[Acknowledged] = field(default_factory=list)
     spawns: list[tuple[str, str, tuple[int, ...]]] = field(default_factory=list)
-    signalled: list[tuple[int, int]] = field(default_factory=list)
+    signalled: list[tuple[int, int, int]] = field(default_factory=list)
+    """Pid and start ticks of whom, and which signal."""
     rest: bool | None = None
     restless: int = 0
     """How often a healer came out of its rest."""
@@ -55,7 +56,8 @@ class Heard:
                 alive = tuple(int(pid) for pid in rest[2].split(",") if pid)
                 self.spawns.append((rest[0], rest[1], alive))
             case "signal":
-                self.signalled.append((int(rest[0]), int(rest[1])))
+                pid, ticks, number = map(int, rest)
+                self.signalled.append((pid, ticks, number))
             case "rest":
                 self.rest = True
             case "busy":
@@ -128,7 +130,7 @@ class Healer:
         """
         before = self.heard.ready
         os.write(self._orders, f"die {kind} {number} {when}\n".encode())
-        return self.until(lambda: self.heard.ready > before, 10, "the healer takes an order")
+        return self.until(lambda: self.heard.ready > before, PATIENCE, "the healer takes an order")
 
     def until(self, condition: Callable[[], bool], timeout: float, name: str) -> bool:
         """Listen until `condition()` is true; False when the healer died before it was."""
@@ -159,7 +161,7 @@ class Healer:
         """SIGKILL, if it is not dead already; then hear its last words."""
         if not self.dead:
             self.signal(signal.SIGKILL)
-            wait(lambda: self.dead, 10, "the end of the healer")
+            wait(lambda: self.dead, PATIENCE, "the end of the healer")
         self.close()
 
     def close(self) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from random import Random
 from typing import Final
@@ -16,10 +15,11 @@ import orjson
 
 from tests.soak.driver import MOMENTS, SYNCS, sync_shim
 from tests.soak.healer import Healer
+from tests.soak.outcome import Outcome
 from tests.soak.stack import Stack
-from tests.soak.world import is_alive, request, wait
+from tests.soak.world import PATIENCE, is_alive, request, wait
 
-__all__ = ["FAULTS", "REMEDIES", "Death", "Tally", "finish", "play", "random_deaths"]
+__all__ = ["FAULTS", "REMEDIES", "Death", "finish", "play", "random_deaths"]
 
 Fault = Callable[[Stack, str], None]
 
@@ -54,7 +54,7 @@ def _rob(stack: Stack, name: str, *, sick: bool = False) -> None:
         port = stack.port(name)
         victims = [found.pid for found in stack.alive(name)]
         _kill(stack, name)
-        wait(lambda: not any(is_alive(pid) for pid in victims), 10, f"the end of {name}")
+        wait(lambda: not any(is_alive(pid) for pid in victims), PATIENCE, f"the end of {name}")
         stack.thieves.append(stack.bring_stranger(port))
         if sick:
             _make(port, "500")
@@ -100,21 +100,6 @@ class Death:
         return f"{self.after:.3f} s" if self.kind == "time" else f"{self.kind} {self.number}"
 
 
-@dataclass(slots=True)
-class Tally:
-    """What has been done so far."""
-
-    rounds: int = 0
-    kills: Counter[str] = field(default_factory=Counter)
-    counts: Counter[str] = field(default_factory=Counter)
-    recoveries: list[float] = field(default_factory=list)
-    """Seconds from a last restart until all was at rest."""
-
-    @property
-    def killed(self) -> int:
-        return sum(self.kills.values())
-
-
 def random_deaths(rng: Random, faults: dict[str, str]) -> list[Death]:
     """How the healers of one round die, in order."""
     kinds = [kind for kind in MOMENTS if kind not in SYNCS or sync_shim() is not None]
@@ -130,7 +115,7 @@ def random_deaths(rng: Random, faults: dict[str, str]) -> list[Death]:
     return deaths
 
 
-def play(stack: Stack, faults: dict[str, str], deaths: list[Death], tally: Tally) -> int:
+def play(stack: Stack, faults: dict[str, str], deaths: list[Death], outcome: Outcome) -> int:
     """Break components (name → fault), and let healers die as told; how many did in mid-heal.
 
     The last healer lives on. TimeoutError: something did not come to rest.
@@ -140,7 +125,7 @@ def play(stack: Stack, faults: dict[str, str], deaths: list[Death], tally: Tally
         # An order that was not reached in the last round was reached after it.
         if healer is not None:
             healer.kill()
-            tally.kills["at rest"] += 1
+            outcome.kills["at rest"] += 1
         healer = stack.start_healer()
     if not healer.await_rest():
         raise TimeoutError(f"the healer ended by itself with status {healer.status}")
@@ -159,7 +144,7 @@ def play(stack: Stack, faults: dict[str, str], deaths: list[Death], tally: Tally
             raise TimeoutError(f"the healer ended by itself with status {healer.status}")
         healer.kill()
         killed += 1
-        tally.kills[death.kind] += 1
+        outcome.kills[death.kind] += 1
         healer = stack.start_healer()
     for name in faults:
         stack.flop(name).unlink(missing_ok=True)
@@ -167,7 +152,7 @@ def play(stack: Stack, faults: dict[str, str], deaths: list[Death], tally: Tally
         return 0
     if not healer.await_rest():
         raise TimeoutError(f"the last healer ended by itself with status {healer.status}")
-    tally.recoveries.append(time.monotonic() - healer.begun)
+    outcome.recoveries.append(time.monotonic() - healer.begun)
     return killed
 
 

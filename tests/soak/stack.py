@@ -22,6 +22,7 @@ from healer.domain.component import component_stream
 from healer.domain.events import PortRebound
 from tests.soak.healer import Healer, Heard
 from tests.soak.world import (
+    PATIENCE,
     Children,
     Found,
     components,
@@ -37,7 +38,7 @@ _PORTS_EACH: Final = 8
 _RANGE: Final = range(10_000, 19_000, _PORTS_EACH)
 """Away from the demo's ports and the tests', and below those of outgoing connections."""
 
-_FIRST: Final = os.getpid() % len(_RANGE)
+_FIRST: Final = os.getpid() * 61 % len(_RANGE)
 _turn: Final = itertools.cycle([*_RANGE[_FIRST:], *_RANGE[:_FIRST]])
 _PROGRAM: Final = str(Path(demo_component.__file__))
 _UNWILLING: Final = str(Path(__file__).with_name("program.py"))
@@ -59,7 +60,8 @@ class Stack:
         self.children = children
         self.heard = Heard()
         self.names = tuple(COMPONENTS)
-        firsts = [_free_ports() for _ in range(len(self.names) + 1)]
+        self._ports = [Ports() for _ in range(len(self.names) + 1)]
+        firsts = [ports.first for ports in self._ports]
         self.firsts = dict(zip(self.names, firsts, strict=False))
         self.config = orjson.dumps(self._config()).decode()
         self.strangers: dict[int, int] = {}
@@ -151,7 +153,7 @@ class Stack:
             sys.executable, "-S", "-E", _PROGRAM, "--port", str(port), "--name", "stranger"
         )
         self._know(pid)
-        wait(lambda: request(port, "GET /health"), 10, f"a stranger listens on {port}")
+        wait(lambda: request(port, "GET /health"), PATIENCE, f"a stranger listens on {port}")
         return pid
 
     def _know(self, pid: int) -> None:
@@ -178,9 +180,11 @@ class Stack:
             self.children.reap()
             return not any(found.name in self.names for found in components())
 
-        wait(nobody, 10, "the end of all components")
+        wait(nobody, PATIENCE, "the end of all components")
         for pid in self.strangers:
             self.children.kill(pid)
+        for ports in self._ports:
+            ports.leave()
         if not keep:
             shutil.rmtree(self.directory)
 
@@ -193,13 +197,24 @@ def run_mark() -> str:
     return mark
 
 
-def _free_ports() -> int:
-    """The first of a run of ports that can be bound now."""
-    for _ in _RANGE:
-        first = next(_turn)
-        if all(_is_free(port) for port in range(first, first + _PORTS_EACH)):
-            return first
-    raise SystemExit(f"cannot find {_PORTS_EACH} free ports in {_RANGE.start}-{_RANGE.stop}")
+class Ports:
+    """A run of ports that can be bound now and that no other soak on this machine takes: `first`
+    and those behind it. They are taken by the name of a socket, which ends with its process."""
+
+    def __init__(self) -> None:
+        for _ in _RANGE:
+            self.first = next(_turn)
+            self._taken = socket.socket(socket.AF_UNIX)
+            with contextlib.suppress(OSError):
+                self._taken.bind(f"\0healer-soak-{self.first}")
+                if all(_is_free(port) for port in range(self.first, self.first + _PORTS_EACH)):
+                    return
+            self._taken.close()
+        raise SystemExit(f"cannot find {_PORTS_EACH} free ports in {_RANGE.start}-{_RANGE.stop}")
+
+    def leave(self) -> None:
+        """Let others have them."""
+        self._taken.close()
 
 
 def _is_free(port: int) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 __all__ = [
+    "PATIENCE",
     "Children",
     "Found",
     "become_subreaper",
@@ -28,6 +29,9 @@ __all__ = [
 ]
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
+PATIENCE: Final = 60.0
+"""Seconds within which the machine does what it was told, however many others it works for."""
+
 _PAUSE: Final = 0.003
 _RESET: Final = struct.pack("ii", 1, 0)
 
@@ -112,7 +116,7 @@ class Children:
         if pid not in self.ended:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)  # an unreaped child's pid is nobody else's
-            wait(lambda: self._gone(pid), 10, f"the end of {pid}")
+            wait(lambda: self._gone(pid), PATIENCE, f"the end of {pid}")
 
     def _gone(self, pid: int) -> bool:
         self.reap()

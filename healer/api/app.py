@@ -10,7 +10,7 @@ from typing import Annotated, Final
 import structlog
 from fastapi import FastAPI, Header, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from healer.api import answer, catalogue, view
@@ -30,7 +30,7 @@ from healer.api.past import add_past
 from healer.api.problem import MEDIA_TYPE, Problem, problem_of
 from healer.api.readiness import obstacles, warnings
 from healer.api.reload import Reload
-from healer.api.stream import sse
+from healer.api.stream import EventStreams
 from healer.api.webhooks import add_webhooks
 from healer.api.wish import LAST_POSITION, EventsWish, HealWish, HistoryWish, Nothing, invalid
 from healer.bootstrap import Healer
@@ -75,12 +75,13 @@ def create_app(
     _add_actions(app, healer)
     add_controls(app, PREFIX, healer.engine)
     _add_views(app, healer)
-    _add_log(app, healer, stopping)
+    streams = EventStreams(healer.log, stopping=stopping)
+    _add_log(app, healer, streams)
     add_cloudevents(app, PREFIX, healer.log)
     add_webhooks(app, PREFIX, healer)
     add_past(app, PREFIX, healer)
     add_dashboard(app)
-    add_observation(app, healer, reload)
+    add_observation(app, healer, reload, streams)
     _add_reload(app, reload)
     describe_answers(app)
     app.add_middleware(Body, limit=body_limit)
@@ -226,7 +227,7 @@ def _add_views(app: FastAPI, healer: Healer) -> None:
         return Json(view.history(views, wish.query(), known=engine.names))
 
 
-def _add_log(app: FastAPI, healer: Healer, stopping: asyncio.Event) -> None:
+def _add_log(app: FastAPI, healer: Healer, streams: EventStreams) -> None:
     @app.get(f"{PREFIX}/issues/{{issue_id}}")
     async def issue(issue_id: str) -> Response:
         await _current(healer.views)
@@ -242,11 +243,12 @@ def _add_log(app: FastAPI, healer: Healer, stopping: asyncio.Event) -> None:
         after = wish.after
         if last_event_id is not None and last_event_id.isascii() and last_event_id.isdigit():
             after = min(int(last_event_id), LAST_POSITION)
-        if after is None:
-            after = await healer.log.head()
-        allowed = request.scope.get(ALLOWED_KEY)
-        stream = sse(healer.log, after=after, stopping=stopping, allowed=allowed)
-        return StreamingResponse(stream, media_type="text/event-stream")
+        allowed = request.scope.get(ALLOWED_KEY, _always)
+        return await streams.stream(after, allowed=allowed)
+
+
+def _always() -> bool:
+    return True
 
 
 def _add_reload(app: FastAPI, reload: Reload | None) -> None:

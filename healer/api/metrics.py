@@ -8,18 +8,15 @@ the code, never what came from outside.
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Iterable, Sequence
-from importlib.metadata import PackageNotFoundError, version
-from typing import Final, Protocol, runtime_checkable
+from collections.abc import Sequence
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
-from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 
+from healer.api.gauges import Now, Readers
 from healer.api.reload import Reload
+from healer.api.stream import EventStreams
 from healer.bootstrap import Healer
 from healer.domain.events import (
     HealWithheld,
@@ -32,8 +29,6 @@ from healer.domain.events import (
     StepSkipped,
     StepSucceeded,
 )
-from healer.domain.health import Health
-from healer.domain.probe import Outcome as ProbeOutcome
 from healer.ports import Recorded
 from projections.history import History
 from projections.projection import ProjectionStoppedError
@@ -48,19 +43,15 @@ _SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300
 _LAGS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 
 
-@runtime_checkable
-class _Written(Protocol):
-    @property
-    def broken(self) -> str | None: ...
-
-    @property
-    def unavailable(self) -> str | None: ...
-
-
 class Metrics:
     """The figures of one healer, in a registry of their own."""
 
-    def __init__(self, healer: Healer, reload: Reload | None = None) -> None:
+    def __init__(
+        self,
+        healer: Healer,
+        reload: Reload | None = None,
+        streams: EventStreams | None = None,
+    ) -> None:
         self.registry = CollectorRegistry()
         self._healer = healer
         self._open: dict[str, tuple[str, str]] = {}
@@ -121,7 +112,9 @@ class Metrics:
             buckets=_LAGS,
             registry=self.registry,
         )
-        self.registry.register(_Now(healer, reload))
+        self.registry.register(Now(healer, reload))
+        if streams is not None:
+            self.registry.register(Readers(streams))
         ProcessCollector(registry=self.registry)
         self._stop = healer.log.listen(self._hear)
 
@@ -185,106 +178,3 @@ class Metrics:
             return ("", "")
         record = state.by_issue.get(issue_id)
         return (record.component, record.detected_as) if record else ("", "")
-
-
-class _Now(Collector):
-    """What is so at the moment of the scrape."""
-
-    def __init__(self, healer: Healer, reload: Reload | None) -> None:
-        self._healer = healer
-        self._reload = reload
-
-    def describe(self) -> Iterable[Metric]:
-        """Nothing: registering must not read a healer that is not entered yet."""
-        return ()
-
-    def collect(self) -> Iterable[Metric]:
-        yield from self._components()
-        yield from self._log()
-        yield GaugeMetricFamily(
-            "healer_config_last_reload_successful",
-            "Whether the last attempt to read the configuration succeeded.",
-            value=self._reload is None or self._reload.successful is not False,
-        )
-        running = platform.python_version()
-        build = GaugeMetricFamily(
-            "healer_build_info", "The version that runs; always 1.", labels=("version", "python")
-        )
-        build.add_metric((_version(), running), 1)
-        yield build
-
-    def _components(self) -> Iterable[Metric]:
-        engine = self._healer.engine
-        success = GaugeMetricFamily(
-            "healer_probe_success",
-            "Whether the last probe was healthy; absent while nothing is known.",
-            labels=("component",),
-        )
-        duration = GaugeMetricFamily(
-            "healer_probe_duration_seconds", "What the last probe took.", labels=("component",)
-        )
-        health = GaugeMetricFamily(
-            "healer_component_health",
-            "1 for the state that the component is in.",
-            labels=("component", "health"),
-        )
-        opened = GaugeMetricFamily(
-            "healer_issues_open", "Issues that have not ended.", labels=("component",)
-        )
-        healing = GaugeMetricFamily(
-            "healer_heals_active", "Components that a playbook is acting on."
-        )
-        acting = 0
-        for name in engine.names:
-            status = engine.status(name)
-            probe = status.last_probe
-            if probe is not None and probe.outcome is not ProbeOutcome.UNKNOWN:
-                success.add_metric((name,), probe.outcome is ProbeOutcome.HEALTHY)
-                duration.add_metric((name,), probe.elapsed)
-            for state in Health:
-                health.add_metric((name, state.value), status.health.health is state)
-            opened.add_metric((name,), status.issue is not None)
-            acting += status.healing
-        healing.add_metric((), acting)
-        yield from (success, duration, health, opened, healing)
-        yield GaugeMetricFamily(
-            "healer_paused", "Whether all healing is paused.", value=engine.fleet.paused
-        )
-        yield GaugeMetricFamily(
-            "healer_watching", "Whether components are watched.", value=engine.running
-        )
-
-    def _log(self) -> Iterable[Metric]:
-        log, views = self._healer.log, self._healer.views
-        broken = log.broken if isinstance(log, _Written) else None
-        closed = log.unavailable if isinstance(log, _Written) else None
-        known = getattr(log, "known_head", None)
-        head = views.position if known is None else int(known)
-        yield GaugeMetricFamily("healer_log_head", "The last position of the log.", value=head)
-        yield GaugeMetricFamily(
-            "healer_log_writable",
-            "Whether facts can be made durable; nothing is healed while they cannot.",
-            value=broken is None and closed is None,
-        )
-        yield GaugeMetricFamily(
-            "healer_log_unwitnessed",
-            "Whether the witness has not heard of the newest checkpoint.",
-            value=getattr(log, "unwitnessed", None) is not None,
-        )
-        yield GaugeMetricFamily(
-            "healer_projection_lag_events",
-            "How many facts the views are behind the log.",
-            value=max(0, head - views.position),
-        )
-        yield GaugeMetricFamily(
-            "healer_projections_stopped",
-            "Projections that met a fact which they cannot apply.",
-            value=len(views.stopped),
-        )
-
-
-def _version() -> str:
-    try:
-        return version("network-healer")
-    except PackageNotFoundError:
-        return "0+unknown"

@@ -11,14 +11,17 @@ from healer.api.json import Json
 from healer.api.metrics import CONTENT_TYPE, Metrics
 from healer.api.readiness import examined, warnings
 from healer.api.reload import Reload
+from healer.api.stream import EventStreams
 from healer.bootstrap import Healer
 
 __all__ = ["add_observation"]
 
 
-def add_observation(app: FastAPI, healer: Healer, reload: Reload | None) -> None:
+def add_observation(
+    app: FastAPI, healer: Healer, reload: Reload | None, streams: EventStreams
+) -> None:
     """Add the routes; `app.state.metrics` is where the daemon tells of its loop's lag."""
-    metrics = Metrics(healer, reload)
+    metrics = Metrics(healer, reload, streams)
     app.state.metrics = metrics
 
     @app.get("/metrics", response_class=PlainTextResponse)

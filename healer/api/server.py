@@ -2,33 +2,128 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import asyncio
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
+import h11
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from healer.api.stream import LINE_KEY
 from healer.config.configuration import Tls
 
-__all__ = ["Server"]
+__all__ = ["Connection", "Server"]
 
-_CONNECTIONS: Final = 400
-"""Event streams of many readers stay open; those who ask must still find a place."""
+_CONNECTIONS: Final = 600
+"""Of these, 200 may be event streams: those who ask find a place whoever reads along."""
 _STOP_WITHIN: Final = 5
 """Seconds that answers under way get when everything else has stopped."""
+_ASK_WITHIN: Final = 20.0
+"""Seconds that a request may take to arrive whole: who sends a byte now and then holds a place."""
+_TAKE_WITHIN: Final = 60.0
+"""Seconds that the other side may let its answer wait: who never reads holds a place as well."""
+
+
+class Connection(H11Protocol):
+    """A connection that ends when the other side keeps us waiting, and that a stream can cut."""
+
+    def __init__(self, *, ask_within: float, take_within: float, **given: Any) -> None:
+        super().__init__(**given)
+        self._ask_within = ask_within
+        self._take_within = take_within
+        self._asking = _Bound(self.cut)
+        self._taking = _Bound(self.cut)
+        served = self.app
+
+        async def with_line(scope: Scope, receive: Receive, send: Send) -> None:
+            await served({**scope, LINE_KEY: self}, receive, send)
+
+        self.app = with_line
+
+    def waiting(self) -> int:
+        """Bytes that were sent and that the other side has not taken."""
+        return self.transport.get_write_buffer_size()
+
+    def cut(self) -> None:
+        """End it at once; what waits is lost."""
+        self.transport.abort()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._asking.begin(self._ask_within)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._asking.end()
+        self._taking.end()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._half_asked():
+            self._asking.begin(self._ask_within)
+        else:
+            self._asking.end()
+
+    def _half_asked(self) -> bool:
+        """Whether the rest of a request is still to come."""
+        state = self.conn.their_state
+        return state is h11.SEND_BODY or (state is h11.IDLE and bool(self.conn.trailing_data[0]))
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._taking.begin(self._take_within)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._taking.end()
+
+
+class _Bound:
+    """Calls `action` when something takes longer than it may."""
+
+    def __init__(self, action: Callable[[], None]) -> None:
+        self._action = action
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self, seconds: float) -> None:
+        """It has begun; nothing, when it had begun before."""
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._action)
+
+    def end(self) -> None:
+        """It is done."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 class Server(uvicorn.Server):
-    """Uvicorn without its signal handling and its logging set-up: both belong to the daemon."""
+    """Uvicorn without its signal handling and its logging set-up: both belong to the daemon.
 
-    def __init__(self, app: ASGIApp, *, tls: Tls | None = None) -> None:
+    A request has to arrive within `ask_within` seconds, and an answer to be taken within
+    `take_within`.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        tls: Tls | None = None,
+        ask_within: float = _ASK_WITHIN,
+        take_within: float = _TAKE_WITHIN,
+    ) -> None:
+        connection = partial(Connection, ask_within=ask_within, take_within=take_within)
         super().__init__(
             uvicorn.Config(
                 app,
                 ssl_certfile=tls.certificate if tls else None,
                 ssl_keyfile=tls.key if tls else None,
-                http="h11",
+                http=connection,  # type: ignore[arg-type]
+                interface="asgi3",
                 ws="none",
                 lifespan="off",
                 log_config=None,

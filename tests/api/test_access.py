@@ -17,7 +17,7 @@ from healer.api.access import Access, scope_of
 from healer.api.app import create_app
 from healer.api.guard import allowed_hosts
 from healer.api.limit import Limit
-from healer.api.stream import sse
+from healer.api.stream import EventStreams
 from healer.api.token_book import Scope, TokenBook, digest
 from healer.bootstrap import Healer
 from healer.errors import ConfigError, IllegalCommandError, UnknownNameError
@@ -187,12 +187,19 @@ async def test_an_open_stream_ends_when_its_token_is_revoked(
     _, secret = book.create("ci", Scope.READ, now=datetime.now(UTC), lasts=None)
     caller = Access(TOKEN, book).caller(secret.encode())
     assert caller is not None
-    stream: Any = sse(healer.log, after=0, stopping=asyncio.Event(), allowed=caller.allowed)
-    assert (await anext(stream)).startswith(b":")
+    streams = EventStreams(healer.log, stopping=asyncio.Event())
+    stream = await streams.stream(0, allowed=caller.allowed)
+    sent: asyncio.Queue[Any] = asyncio.Queue()
+    reading = asyncio.create_task(stream({"type": "http"}, asyncio.Event().wait, sent.put))  # type: ignore[arg-type]
+    assert (await sent.get())["status"] == 200
+    assert (await sent.get())["body"].startswith(b":")
     book.revoke("ci")
-    await healer.engine.controls.begin_pause("api:bob", "not for ci to see")
     async with asyncio.timeout(20):
-        assert [each async for each in stream] == []
+        await reading
+    await healer.engine.controls.begin_pause("api:bob", "not for ci to see")
+    assert not (await sent.get()).get("more_body")
+    assert sent.empty()
+    assert streams.dropped["revoked"] == 1
 
 
 # How often

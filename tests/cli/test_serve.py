@@ -135,6 +135,18 @@ def test_a_stream_does_not_keep_the_healer_from_stopping(house: House, until: Un
         assert house.stop(process) == 0
 
 
+def test_a_reader_that_never_reads_does_not_either(house: House, until: Until) -> None:
+    process = house.serve(until)
+    with socket.socket() as reader:
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        reader.connect(("127.0.0.1", house.listen))
+        head = f"GET /network-healer/events?after=0 HTTP/1.1\r\nHost: 127.0.0.1:{house.listen}"
+        reader.sendall(f"{head}\r\n\r\n".encode())
+        until(lambda: "healer_event_streams_open 1.0" in house.get("/metrics").text, 20)
+        assert house.stop(process) == 0
+    assert "timeout graceful shutdown exceeded" not in house.log.read_text()
+
+
 def test_an_interrupt_stops_as_well(house: House, until: Until) -> None:
     process = house.serve(until)
     process.send_signal(signal.SIGINT)

@@ -1,0 +1,138 @@
+"""The real server keeps no place for those who never finish asking, or never take their answer."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import pytest
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from healer.api.body import Body
+from healer.api.server import Server
+from tests.conftest import Until
+
+PATIENCE = 30.0
+SOON = 0.3
+LARGE = b"x" * 2**22
+
+Serve = Callable[..., AbstractAsyncContextManager[Server]]
+
+
+async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+    """The path /large is a large answer, any other a small one; after the whole request."""
+    while (await receive()).get("more_body"):
+        pass
+    body = LARGE if scope["path"] == "/large" else b"small"
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": body})
+
+
+@pytest.fixture
+def serve(free_port: int) -> Serve:
+    """`async with serve(ask_within=1) as server`."""
+
+    @asynccontextmanager
+    async def serve(app: ASGIApp = answer, **options: Any) -> AsyncIterator[Server]:
+        listener = socket.create_server(("127.0.0.1", free_port))
+        listener.setblocking(False)
+        server = Server(Body(app), **options)
+        running = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            yield server
+        finally:
+            server.should_exit = True
+            await running
+            listener.close()
+
+    return serve
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        b"",
+        b"GET / HTTP/1.1\r\nHost: t\r\nX-",
+        b"POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 100\r\n\r\n{",
+        b"POST / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n",
+        # After one that was asked whole, and after one that was refused before it was.
+        b"GET / HTTP/1.1\r\nHost: t\r\n\r\nGET / HT",
+        b"POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 900000\r\n\r\n" + b"{" * 70_000,
+    ],
+)
+async def test_who_does_not_finish_asking_is_let_go(
+    serve: Serve, free_port: int, asked: bytes, until: Until
+) -> None:
+    async with serve(ask_within=SOON) as server:
+        _, writer = await asyncio.open_connection("127.0.0.1", free_port)
+        writer.write(asked)
+        await until.soon(lambda: server.server_state.connections, PATIENCE)
+        await until.soon(lambda: not server.server_state.connections, PATIENCE)
+        writer.close()
+
+
+async def test_a_byte_now_and_then_gains_no_time(
+    serve: Serve, free_port: int, until: Until
+) -> None:
+    async with serve(ask_within=SOON) as server:
+        _, writer = await asyncio.open_connection("127.0.0.1", free_port)
+        writer.write(b"GET / HTTP/1.1\r\nX-Slow: ")
+        await until.soon(lambda: server.server_state.connections, PATIENCE)
+
+        async def let_go() -> bool:
+            writer.write(b"x")
+            await asyncio.sleep(SOON / 10)
+            return not server.server_state.connections
+
+        await until.soon(let_go, PATIENCE)
+        writer.close()
+
+
+async def test_who_never_takes_the_answer_is_let_go(
+    serve: Serve, free_port: int, until: Until
+) -> None:
+    async with serve(take_within=SOON) as server:
+        end = socket.socket()
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        end.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(end, ("127.0.0.1", free_port))
+        # More answers than the kernel's buffers hold on any machine.
+        await loop.sock_sendall(end, b"GET /large HTTP/1.1\r\nHost: t\r\n\r\n" * 4)
+        await until.soon(lambda: server.server_state.connections, PATIENCE)
+        await until.soon(lambda: not server.server_state.connections, PATIENCE)
+        end.close()
+
+
+async def test_who_has_asked_may_wait_for_the_answer(
+    serve: Serve, free_port: int, until: Until
+) -> None:
+    go_on = asyncio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await go_on.wait()
+        await send({"type": "http.response.body", "body": b"at last"})
+
+    async with serve(slow, ask_within=SOON) as server:
+
+        async def asked() -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+            reader, writer = await asyncio.open_connection("127.0.0.1", free_port)
+            try:
+                writer.write(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n")
+                await reader.readuntil(b"\r\n\r\n")
+            except (ConnectionError, asyncio.IncompleteReadError):
+                writer.close()  # this machine was slower than we allow
+                return None
+            return reader, writer
+
+        reader, writer = await until.soon(asked, PATIENCE)
+        await asyncio.sleep(2 * SOON)
+        assert server.server_state.connections
+        go_on.set()
+        async with asyncio.timeout(PATIENCE):
+            await reader.readuntil(b"at last")
+        writer.close()

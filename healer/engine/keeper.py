@@ -20,8 +20,9 @@ from healer.domain.probe import Outcome, ProbeResult
 from healer.domain.process import OwnerProof, ProcessIdentity
 from healer.domain.spec import Criticality, IssueType, Severity
 from healer.engine.fleet import FleetBook
-from healer.engine.heal import Heal, Wishes
+from healer.engine.heal import Heal
 from healer.engine.journal import Journal
+from healer.engine.patient import Patient, Wishes
 from healer.errors import (
     HealInProgressError,
     HealWithheldError,
@@ -349,7 +350,7 @@ class Keeper:
         ended: asyncio.Future[NetworkIssue] = asyncio.get_running_loop().create_future()
         self._ended[issue.id] = ended
         self.last_issue, self._issues = issue.id, issue.recurrence + 1
-        self.heal = Heal(
+        patient = Patient(
             issue,
             self.instance,
             self.watch,
@@ -360,6 +361,7 @@ class Keeper:
             wishes=wishes,
             first_seen=first_seen,
         )
+        self.heal = Heal(patient)
         try:
             await self._hand_over_requests(self.heal)
             # Whatever is logged while it goes on, at whatever depth, names the issue.

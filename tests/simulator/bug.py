@@ -21,11 +21,12 @@ from healer.domain.process import OwnerProof, ProcessIdentity
 from healer.domain.spec import Mode
 from healer.engine import Engine
 from healer.engine import fleet as fleet_module
-from healer.engine import heal as heal_module
+from healer.engine import verification as verification_module
 from healer.engine.fleet import FleetBook
-from healer.engine.heal import Heal
 from healer.engine.journal import Journal
 from healer.engine.keeper import Keeper
+from healer.engine.leave import Leave
+from healer.engine.patient import Patient
 from healer.errors import StoreError
 from healer.playbooks import instance as instance_module
 from healer.playbooks import stop as stop_module
@@ -212,7 +213,7 @@ BUGS: Final[dict[str, tuple[_Planting, ...]]] = {
     "an interrupted start is not looked for": ((Start, "settle", _not_started),),
     "an open issue is not resumed": ((Keeper, "_begin", _begin_anew),),
     "a stranger's 200 is a cure": ((Watch, "usurped", _says),),
-    "a completed playbook is a cure": ((heal_module, "probe_until", _is_well),),
+    "a completed playbook is a cure": ((verification_module, "probe_until", _is_well),),
     "a blind prober blames the component": ((HealthState, "observe", _observe_unknown),),
     "evidence outlives the heal": ((HealthState, "next_epoch", _same_epoch),),
     "durations by the wall clock": ((FakeClock, "monotonic", _wall),),
@@ -224,11 +225,11 @@ BUGS: Final[dict[str, tuple[_Planting, ...]]] = {
     "a pause is overlooked": (_gate_with(_of_fleet(paused=False)),),
     "a window is overlooked": (_gate_with(_of_fleet(maintenance=False)),),
     "a dependency is overlooked": (_gate_with(_of_fleet(blocked_by=None)),),
-    "observe acts": ((Heal, "_mode", property(lambda _self: Mode.ACT)),),
-    "suggest acts unasked": ((heal_module.decision, "next_move", _unasked),),
+    "observe acts": ((Patient, "mode", property(lambda _self: Mode.ACT)),),
+    "suggest acts unasked": ((decision, "next_move", _unasked),),
     "nobody is told of a heal that waits": (
         _gate_with(_pages_nobody),
-        (Heal, "_until_deadline", lambda _self, _verdict: None),
+        (Leave, "_until_deadline", lambda _self, _verdict: None),
     ),
     "processes are never let go": ((Occupancy, "close", lambda _self, keep=None: None),),
     "a reservation is never given up": ((Instance, "release", lambda _self: None),),

@@ -32,7 +32,7 @@ from healer.domain.events import Event, IssueDetected
 from healer.domain.health import Health
 from healer.domain.playbook import Settlement, StepResult
 from healer.domain.process import OwnerProof
-from healer.engine import heal as heal_module
+from healer.engine import step as step_module
 from healer.host.launcher import command as command_module
 from healer.host.process import PidfdProcess
 from healer.playbooks import ACTIONS
@@ -194,7 +194,7 @@ def _make_mortal(death: Death, report: Report, plant: str | None) -> None:
         instance_module.prove_owner = lambda *_: OwnerProof.LAUNCHED
     command_module.spawn = mortal_spawn
     PidfdProcess.signal = mortal_signal  # type: ignore[method-assign]
-    heal_module.ACTIONS = actions  # type: ignore[misc]
+    step_module.ACTIONS = actions  # type: ignore[misc]
 
 
 def _take_orders(descriptor: int, death: Death, report: Report) -> None:

@@ -1,0 +1,120 @@
+"""Asks the budget for leave to act, and waits for it. No refusal is silent, and none for ever."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from healer.domain import decision
+from healer.domain.policy import Go, Withhold
+from healer.domain.routing import choose_route
+from healer.engine.patient import Patient, Wishes
+from healer.engine.waiting import Waiting
+
+__all__ = ["Leave"]
+
+
+class Leave:
+    """The leave of one heal to act; `acting` while it is held."""
+
+    def __init__(self, patient: Patient, waiting: Waiting) -> None:
+        self._patient = patient
+        self._instance = patient.instance
+        self._issue = patient.issue
+        self._waiting = waiting
+        self._rerouted = False
+        self.acting = False
+
+    def force(self, wishes: Wishes) -> None:
+        """An operator wants it healed now, whatever it is withheld for."""
+        self._patient.wishes = wishes
+        self._rerouted = wishes.playbooks is not None or bool(wishes.skip)
+        self._waiting.go()
+
+    async def obtain(self) -> int | None:
+        """Wait for leave of the budget, and take a place among the heals under way; the number of
+        this heal in a row, or None when something else has to be decided first."""
+        while True:
+            if self._rerouted:
+                self._rerouted = False
+                self.choose_route()
+            if isinstance(
+                decision.next_move(self._issue, self._patient.mode), decision.AskApproval
+            ):
+                return None  # an operator has made it a suggestion meanwhile
+            verdict = self._patient.fleet.ask(
+                self._issue.component,
+                self._patient.mode,
+                maintenance=self._instance.component.in_maintenance(self._patient.stamp()),
+                forced=self._patient.wishes.forced,
+            )
+            if isinstance(verdict, Go):
+                break
+            if verdict.reason == "maintenance":
+                # Nothing announces the end of a window.
+                left = self._instance.component.maintenance_left(self._patient.stamp())
+                verdict = replace(verdict, retry_in=left)
+            await self._withhold(verdict)
+            patience = self._until_deadline(verdict)
+            seconds = min((t for t in (verdict.retry_in, patience) if t is not None), default=None)
+            woken = await self._waiting.wait(seconds, self._patient.fleet.changed())
+            if woken in {"stopping", "recovered"} or self._waiting.abandoned:
+                return None
+        self.acting = True
+        return self._patient.fleet.begin(self._issue.component, rearmed=verdict.rearmed)
+
+    def choose_route(self) -> None:
+        """Choose the playbooks."""
+        route = choose_route(
+            self._issue.issue_type,
+            self._instance.spec,
+            forced=self._patient.wishes.playbooks,
+            skip=self._patient.wishes.skip,
+        )
+        self._issue.choose_route(
+            route.playbooks,
+            candidates=route.candidates,
+            probabilities=route.probabilities,
+            chosen_by=route.chosen_by,
+            skipped=route.skipped,
+            stamp=self._patient.stamp("policy"),
+        )
+
+    async def _withhold(self, verdict: Withhold) -> None:
+        issue = self._issue
+        last = issue.withheld
+        if last is None or (last.reason, last.cause) != (verdict.reason, verdict.cause):
+            issue.withhold(
+                verdict.reason,
+                arithmetic=verdict.arithmetic,
+                cause=verdict.cause,
+                retry_in=verdict.retry_in,
+                stamp=self._patient.stamp("policy"),
+            )
+        if verdict.page and verdict.reason not in issue.escalations:
+            issue.escalate(verdict.reason, stamp=self._patient.stamp("policy"))
+        elif self._until_deadline(verdict) == 0:
+            issue.escalate("deadline", stamp=self._patient.stamp("policy"))
+        await self._patient.save()
+
+    def _until_deadline(self, verdict: Withhold) -> float | None:
+        """Seconds until a withheld heal is no longer waited for in silence; None: nobody waits.
+
+        Escalation waits for the verdict of a heal, but not for ever. A pause and a maintenance
+        window are somebody's own wish.
+        """
+        if self._issue.escalations or verdict.reason in {"paused", "maintenance"}:
+            return None
+        return max(
+            0.0, self._patient.fleet.budget.escalate_after - self._patient.since_first_seen()
+        )
+
+    def resume(self) -> None:
+        """A former healer began it: the same place and the same attempt, not one more."""
+        self.acting = True
+        self._patient.fleet.resume(self._issue.component)
+
+    def give_back(self) -> None:
+        """It is over, however it ended: somebody else may have the place."""
+        if self.acting:
+            self.acting = False
+            self._patient.fleet.end(self._issue.component)

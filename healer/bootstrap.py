@@ -107,6 +107,9 @@ class Healer:
         return changed
 
     async def __aenter__(self) -> Self:
+        # Before anything is done of which a new sink would not hear.
+        for each in self.outboxes:
+            await each.begin()
         self._followers = [
             asyncio.create_task(self.views.run(), name="views"),
             asyncio.create_task(self.files.run(self.log), name="files"),

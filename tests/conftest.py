@@ -61,7 +61,7 @@ class Until:
     """
 
     def __call__(
-        self, condition: Callable[[], T], timeout: float = 5.0, *, name: str | None = None
+        self, condition: Callable[[], T], timeout: float = 30.0, *, name: str | None = None
     ) -> T:
         deadline = time.monotonic() + timeout
         while not (answer := condition()):
@@ -80,7 +80,7 @@ class Until:
     ) -> T: ...
 
     async def soon(
-        self, condition: Callable[[], Any], timeout: float = 5.0, *, name: str | None = None
+        self, condition: Callable[[], Any], timeout: float = 30.0, *, name: str | None = None
     ) -> Any:
         deadline = time.monotonic() + timeout
         while True:

@@ -6,7 +6,7 @@ import base64
 import binascii
 import ipaddress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr
@@ -70,11 +70,12 @@ def check_secret(secret: str) -> str:
 
 class _Sink(Value):
     """`events` are patterns of event types (`issue.*`); with `only_uncured` those events alone that
-    a person must know: failed or escalated issues."""
+    a person must know: failed or escalated issues. `start` is where one that is new begins."""
 
     name: Annotated[str, AfterValidator(check_name)]
     events: Annotated[tuple[str, ...], Field(min_length=1)] = ("*",)
     only_uncured: bool = False
+    start: Literal["now", "beginning"] = "now"
 
 
 class WebhookSpec(_Sink):

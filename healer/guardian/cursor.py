@@ -17,10 +17,12 @@ class Cursor:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def load(self) -> int:
-        """The position; 0 where there is none that can be read."""
+    def load(self) -> int | None:
+        """The position; None where there never was one, 0 where it cannot be read."""
         try:
             text = self.path.read_bytes()[: _DIGITS + 1].strip()
+        except FileNotFoundError:
+            return None
         except OSError:
             return 0
         return int(text) if text.isdigit() and len(text) <= _DIGITS else 0

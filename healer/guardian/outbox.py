@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Final, Protocol
 
@@ -47,6 +48,7 @@ class Outbox:
 
     An event is acknowledged before the next one is offered, and the position is stored then. What
     is refused `tries` times goes to a file of dead letters, so that it does not hold up the rest.
+    A new sink hears of what happens from `begin` on, or, `from_beginning`, of the whole log.
     """
 
     def __init__(
@@ -59,13 +61,19 @@ class Outbox:
         chance: Callable[[], float],
         events: tuple[str, ...] = ("*",),
         only_uncured: bool = False,
+        from_beginning: bool = False,
         tries: int = 8,
         first_wait: float = _FIRST_WAIT,
     ) -> None:
         self.name = name
         self.position = 0
+        self.told = 0
+        self.retries = 0
         self.dead = 0
         self.trouble: str | None = None
+        self.offered: datetime | None = None
+        """When the fact was recorded that the sink is to acknowledge now."""
+        self._begun = False
         self._sink = sink
         self._log = log
         self._cursor = cursor
@@ -73,14 +81,38 @@ class Outbox:
         self._chance = chance
         self._events = events
         self._only_uncured = only_uncured
+        self._from_beginning = from_beginning
         self._tries = tries
         self._first_wait = first_wait
         self._subjects = Subjects(log)
 
+    async def begin(self) -> None:
+        """Find the position. That of a new sink is durable at once: a restart before the first
+        delivery loses nothing of what came between.
+
+        Raises:
+            StoreError: the log cannot be read.
+        """
+        if self._begun:
+            return
+        position = await asyncio.to_thread(self._cursor.load)
+        head = await self._log.head()
+        if position is None:
+            await self._acknowledged(0 if self._from_beginning else head)
+        elif position > head:
+            _log.warning("guardian_starts_over", sink=self.name, cursor=position, head=head)
+        else:
+            self.position = position
+        self._begun = True
+
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled; `begin` comes first.
+
+        Raises:
+            StoreError: see `begin`.
+        """
         try:
-            self.position = await self._start()
+            await self.begin()
             async for facts in batches(self._log, after=self.position, read=self._read):
                 for recorded in facts:
                     if self._wants(recorded):
@@ -94,19 +126,6 @@ class Outbox:
     async def _read(self, after: int, limit: int) -> Sequence[Recorded]:
         # Whole facts: a consumer is told all that they say.
         return await self._log.read(after=after, limit=limit)
-
-    async def _start(self) -> int:
-        position = await asyncio.to_thread(self._cursor.load)
-        while True:
-            try:
-                head = await self._log.head()
-            except StoreError:
-                await asyncio.sleep(1)
-                continue
-            if position > head:
-                _log.warning("guardian_starts_over", sink=self.name, cursor=position, head=head)
-                return 0
-            return position
 
     def _wants(self, recorded: Recorded) -> bool:
         topic = recorded.event.TOPIC
@@ -124,6 +143,7 @@ class Outbox:
 
     async def _hand_over(self, recorded: Recorded) -> None:
         refused = failures = 0
+        self.offered = recorded.event.timestamp
         while True:
             try:
                 event = cloud_event(recorded, await self._subjects.of(recorded.event))
@@ -133,7 +153,7 @@ class Outbox:
                 refused += 1
                 self._note(str(error), recorded)
                 if refused >= self._tries and await self._bury(body, str(error), recorded):
-                    return
+                    break
             except (UnavailableError, StoreError) as error:
                 self._note(str(error), recorded)
             except Exception as error:
@@ -144,10 +164,13 @@ class Outbox:
                 if self.trouble is not None:
                     _log.info("guardian_reached", sink=self.name, position=recorded.position)
                 self.trouble = None
-                return
+                self.told += 1
+                break
             wait = min(_LONGEST_WAIT, self._first_wait * 2 ** min(failures, 16))
             failures += 1
             await asyncio.sleep(wait * (0.5 + self._chance() / 2))
+            self.retries += 1
+        self.offered = None
 
     def _note(self, why: str, recorded: Recorded) -> None:
         if self.trouble != why:

@@ -89,6 +89,7 @@ def make_outboxes(
             chance=chance,
             events=spec.events,
             only_uncured=spec.only_uncured,
+            from_beginning=spec.start == "beginning",
             tries=spec.tries if isinstance(spec, WebhookSpec) else 8,
         )
         for spec in specs

@@ -224,7 +224,9 @@ async def test_a_log_on_disk_is_told_from_its_beginning(tmp_path: Path, until: U
     """Facts that are read from a file, not heard of as they land."""
     file = tmp_path / "log.db"
     await write(file, a_day().facts)
-    text = f"store: sqlite:///{file}\n" + sinks("name: archive, file: events.jsonl")
+    text = f"store: sqlite:///{file}\n" + sinks(
+        "name: archive, file: events.jsonl, start: beginning"
+    )
     healer = build(read(text, tmp_path))
     assert SECRET not in repr(healer.config)
     async with healer:

@@ -69,7 +69,8 @@ class Told:
 async def running(
     log: MemoryLog, sink: object, path: Path, **more: object
 ) -> AsyncIterator[Outbox]:
-    outbox = Outbox("g", sink, log, Cursor(path), chance=lambda: 0.0, first_wait=0.002, **more)
+    more = {"from_beginning": True, "first_wait": 0.002, **more}
+    outbox = Outbox("g", sink, log, Cursor(path), chance=lambda: 0.0, **more)
     task = asyncio.create_task(outbox.run())
     try:
         yield outbox
@@ -95,6 +96,27 @@ async def test_goes_on_after_a_restart_where_it_was_acknowledged(tmp_path: Path,
     async with running(log, told, tmp_path / "c") as outbox:
         await until.soon(lambda: outbox.position == 5)
     assert told.ids == ids(5) * 2  # a lost position repeats
+
+
+async def test_a_new_sink_starts_from_now_and_keeps_its_place(tmp_path: Path, until: Until):
+    log, told = MemoryLog(), Told()
+    await pauses(log, 3)
+    made = Outbox("g", told, log, Cursor(tmp_path / "c"), chance=lambda: 0.0)
+    await made.begin()  # and ends before it delivers anything
+    await pauses(log, 2)
+    async with running(log, told, tmp_path / "c", from_beginning=False) as outbox:
+        await until.soon(lambda: outbox.position == 5, 30)
+    assert told.ids == ids(5)[3:]
+
+
+async def test_a_place_that_cannot_be_stored_is_said(tmp_path: Path, until: Until):
+    (tmp_path / "c.new").mkdir()  # where the position would be written first
+    log, told = MemoryLog(), Told()
+    async with running(log, told, tmp_path / "c", from_beginning=False) as outbox:
+        await until.soon(lambda: outbox.trouble is not None, 30)
+        await pauses(log, 1)
+        await until.soon(lambda: told.ids == ids(1), 30)
+        await until.soon(lambda: "cannot be stored" in (outbox.trouble or ""), 30)
 
 
 async def test_what_is_refused_again_and_again_becomes_a_dead_letter(tmp_path: Path, until: Until):

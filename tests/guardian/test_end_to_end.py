@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -51,6 +52,7 @@ def stack(port: int) -> str:
     )
 
 
+@pytest.mark.timeout(180)
 async def test_a_healing_reaches_a_guardian_that_was_killed_in_between(
     tmp_path: Path, until: Until, free_ports: Callable[[int], list[int]]
 ):
@@ -65,6 +67,10 @@ async def test_a_healing_reaches_a_guardian_that_was_killed_in_between(
                 env={**os.environ, "GUARDIAN_SECRET": SECRET},
             )
 
+    def listens() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", door)) == 0
+
     def heard() -> list[CloudEvent]:
         lines = file.read_bytes().splitlines() if file.exists() else []
         return [JSONFormat().read(CloudEvent, line) for line in lines]
@@ -77,20 +83,21 @@ async def test_a_healing_reaches_a_guardian_that_was_killed_in_between(
     called: list[str] = []
     receiver = start()
     try:
+        await until.soon(listens, timeout=60)
         healer = build(
             read(text, tmp_path), log=log, guardian=(lambda event: called.append(event.get_id()),)
         )
         async with healer:
             await healer.engine.start()
             issue = await healer.engine.heal("chat_api", HealRequest(actor="test"))
-            await until.soon(lambda: bool(heard()), timeout=20)
+            await until.soon(lambda: bool(heard()), timeout=60)
             receiver.kill()
             receiver.wait()
             await healer.engine.outcome("chat_api", issue)
             receiver = start()
             head = await log.head()
             await until.soon(
-                lambda: all(each.position >= head for each in healer.outboxes), timeout=30
+                lambda: all(each.position >= head for each in healer.outboxes), timeout=60
             )
             await healer.engine.stop()
             await end_components(log)
@@ -131,6 +138,7 @@ async def test_a_dead_sink_holds_nobody_up_and_is_told_of(
         assert warnings(healer) == ["guardian g is 3 events behind: no answer: ConnectError"]
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.skipif(shutil.which("nats-server") is None, reason="nats-server is not installed")
 async def test_nats_holds_each_event_once(tmp_path: Path, until: Until, free_port: int):
     url = f"nats://127.0.0.1:{free_port}"
@@ -138,7 +146,7 @@ async def test_nats_holds_each_event_once(tmp_path: Path, until: Until, free_por
     await pauses(log, 3)
     sink = NatsSink(url, "healer")
     async with running(log, sink, tmp_path / "c") as outbox:
-        await until.soon(lambda: outbox.trouble is not None, timeout=20)  # there is no server yet
+        await until.soon(lambda: outbox.trouble is not None, timeout=60)  # there is no server yet
         server = subprocess.Popen(  # noqa: ASYNC220 - it only starts it
             [
                 "nats-server",
@@ -160,15 +168,15 @@ async def test_nats_holds_each_event_once(tmp_path: Path, until: Until, free_por
                 return None
 
             client = None
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while client is None:
                     client = await reach()
                     await asyncio.sleep(0.02)
             stream = client.jetstream()
             await stream.add_stream(name="healer", subjects=["healer.>"])
-            await until.soon(lambda: outbox.position == 3, timeout=20)
+            await until.soon(lambda: outbox.position == 3, timeout=60)
             async with running(log, NatsSink(url, "healer"), tmp_path / "lost") as again:
-                await until.soon(lambda: again.position == 3, timeout=20)
+                await until.soon(lambda: again.position == 3, timeout=60)
             assert (await stream.stream_info("healer")).state.messages == 3
             got = await stream.get_msg("healer", 2)
             assert JSONFormat().read(CloudEvent, got.data).get_id() == ids(3)[1]
@@ -231,7 +239,7 @@ async def test_a_log_on_disk_is_told_from_its_beginning(tmp_path: Path, until: U
     assert SECRET not in repr(healer.config)
     async with healer:
         head = await healer.log.head()
-        await until.soon(lambda: all(each.position >= head for each in healer.outboxes), 10)
+        await until.soon(lambda: all(each.position >= head for each in healer.outboxes), 60)
     lines = (tmp_path / "events.jsonl").read_text().splitlines()
     told = [JSONFormat().read(CloudEvent, line) for line in lines]
     assert [each.get_id() for each in told] == [each.event.event_id for each in a_day().facts]

@@ -171,6 +171,7 @@ def build(
         new_log_id=ids.new,
         witness=config.witness,
         rotate_every=config.signing.rotate_every,
+        key=_key(config),
     )
     engine = Engine(
         config.components,
@@ -193,6 +194,12 @@ def _beside(config: Config) -> Path:
     """Where small files that belong to the log go; that of a database is on another machine."""
     scheme, _, path = config.store.partition(":///")
     return Path(path) if scheme == "sqlite" else Path(config.logs) / config.node
+
+
+def _key(config: Config) -> Path:
+    """The file of the key that signs the log, as `healer.store` names it for a log in a file."""
+    beside = _beside(config)
+    return beside.with_name(f"{beside.name}.key")
 
 
 def _follower_ended(task: asyncio.Task[None]) -> None:

@@ -25,7 +25,7 @@ class _Inspected(Protocol):
 
 def warnings(healer: Healer) -> list[str]:
     """What keeps the log from being trusted as it should be although the healer can do its work."""
-    said = (getattr(healer.log, name, None) for name in ("unwitnessed", "unrotated"))
+    said = (getattr(healer.log, name, None) for name in ("unsigned", "unwitnessed", "unrotated"))
     told = [why for why in said if isinstance(why, str)]
     for each in healer.outboxes:
         lag = max(0, healer.views.position - each.position)

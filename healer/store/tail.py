@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import starmap
 from typing import Final
@@ -12,7 +13,7 @@ from healer.store import checkpoint
 from healer.store.chain import Link, first_break, genesis
 from healer.store.schema import archived_end, has_checkpoints, log_id
 
-__all__ = ["TAIL", "Tail", "inspect"]
+__all__ = ["TAIL", "Tail", "contradiction", "inspect"]
 
 TAIL: Final = 1000
 """Events that are verified at each opening; the whole log is the audit's business."""
@@ -83,25 +84,37 @@ def _base(connection: sqlite3.Connection) -> tuple[int, bytes]:
 
 
 def _contradiction(connection: sqlite3.Connection, last: int) -> str | None:
-    """What the last checkpoint says against the log. Its signature is the audit's business."""
     if not has_checkpoints(connection):
         return None
     row = connection.execute("SELECT note FROM checkpoint ORDER BY number DESC LIMIT 1").fetchone()
     if row is None:
         return None
+    base, start = _base(connection)
+
+    def hash_at(position: int) -> bytes | None:
+        if position == base:
+            return start
+        query = "SELECT hash FROM event WHERE position = ?"
+        stored = connection.execute(query, (position,)).fetchone()
+        return bytes(stored[0]) if stored else None
+
+    return contradiction(row[0], log_id(connection), last, hash_at)
+
+
+def contradiction(
+    note: str, log_id: str, last: int, hash_at: Callable[[int], bytes | None]
+) -> str | None:
+    """What the newest checkpoint says against the log of this name, which ends with event `last`,
+    in words; None: nothing. Its signature is the audit's business."""
     try:
-        newest = checkpoint.read(row[0])
+        newest = checkpoint.read(note)
     except StoreError as error:
         return str(error)
-    if newest.log_id != log_id(connection):
+    if newest.log_id != log_id:
         return f"its last checkpoint is of another log, {newest.log_id!r}"
     if newest.size > last:
         return f"event {last + 1} is missing: a checkpoint was signed of {newest.size}"
-    stored = connection.execute(
-        "SELECT hash FROM event WHERE position = ?", (newest.size,)
-    ).fetchone()
-    base, start = _base(connection)
-    if newest.head != (stored[0] if stored else start) or newest.size < base:
+    if newest.head != hash_at(newest.size):
         return f"event {newest.size} is not the one that a checkpoint was signed of"
     return None
 

@@ -35,14 +35,16 @@ def open_log(
     read_only: bool = False,
     witness: Path | None = None,
     rotate_every: float | None = None,
+    key: Path | None = None,
 ) -> SqliteLog | PostgresLog | MemoryLog:
     """Open the log that `url` names; blocks for some milliseconds, or until a server answers.
 
     `sqlite:///FILE` is relative to the current directory, `sqlite:////FILE` absolute,
     `postgresql://` is what libpq takes (a password is better kept in ~/.pgpass), `memory:` is gone
     with the process. `new_log_id` names a log that has to be created. `witness` is the file that
-    gains a line with each checkpoint of a log in SQLite, whose key is changed when it has signed
-    for `rotate_every` seconds; the others sign none.
+    gains a line with each checkpoint, whose key is changed when it has signed for `rotate_every`
+    seconds. A log in SQLite has its key beside it; one in PostgreSQL is signed with the one in the
+    file `key`, and not without it; one in memory never.
 
     Raises:
         StoreBusyError: another healer has it open; open it `read_only`.
@@ -54,7 +56,12 @@ def open_log(
         return MemoryLog()
     scheme, separator, rest = url.partition("://")
     if separator and scheme in {"postgresql", "postgres"}:
-        return _open_postgres(url, new_log_id, read_only=read_only)
+        postgres = _postgres(url)
+        if read_only:
+            return postgres.open_readonly(url)
+        return postgres.open(
+            url, new_log_id=new_log_id, key=key, witness=witness, rotate_every=rotate_every
+        )
     if scheme != "sqlite" or not separator:
         raise StoreError(f"cannot open {_shown(url)!r}: it is not the URL of a log; {_ALLOWED}")
     name = rest.removeprefix("/")
@@ -81,7 +88,7 @@ def sqlite_file(url: str, purpose: str) -> Path:
     return Path(name)
 
 
-def _open_postgres(url: str, new_log_id: Callable[[], str], *, read_only: bool) -> PostgresLog:
+def _postgres(url: str) -> type[PostgresLog]:
     try:
         from healer.store.postgres import PostgresLog  # noqa: PLC0415 - psycopg is an extra
     except ImportError as error:
@@ -89,9 +96,7 @@ def _open_postgres(url: str, new_log_id: Callable[[], str], *, read_only: bool) 
             f"cannot open {_shown(url)}: psycopg is missing ({error}); "
             "install it with: pip install 'network-healer[postgres]'"
         ) from error
-    if read_only:
-        return PostgresLog.open_readonly(url)
-    return PostgresLog.open(url, new_log_id=new_log_id)
+    return PostgresLog
 
 
 def _shown(url: str) -> str:

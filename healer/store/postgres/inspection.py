@@ -12,12 +12,12 @@ from healer.domain.events import IssueDetected
 from healer.errors import StoreError
 from healer.store.chain import Link, first_break, genesis
 from healer.store.codec import Codec
+from healer.store.postgres import schema
 from healer.store.postgres.connection import Connection
-from healer.store.postgres.schema import log_id
 from healer.store.schema import LIFE_TOPICS
-from healer.store.tail import TAIL, Tail
+from healer.store.tail import TAIL, Tail, contradiction
 
-__all__ = ["inspect", "open_issues", "repair"]
+__all__ = ["hash_at", "inspect", "open_issues", "repair"]
 
 _OPEN = f"""
 SELECT position, stream, version, topic, body FROM healer.event AS detected
@@ -109,7 +109,8 @@ def _verify(connection: Connection) -> Tail:
             ),
         )
     )
-    start = genesis(log_id(connection))
+    name = schema.log_id(connection)
+    start = genesis(name)
     end = links[-1].hash if links else start
     if after:
         first, *links = links
@@ -119,7 +120,20 @@ def _verify(connection: Connection) -> Tail:
         broken = f"event {last + 1} is missing"
     elif broken is None and (given, remembered) != (last, end):
         broken = f"event {last} is not the one that the head of the log names ({given})"
+    note = schema.newest_checkpoint(connection) if schema.has_checkpoints(connection) else None
+    if broken is None and note is not None:
+        broken = contradiction(note, name, last, lambda size: hash_at(connection, size))
     return Tail(last, end, broken)
+
+
+def hash_at(connection: Connection, position: int) -> bytes | None:
+    """The hash of the event at `position`, of the log's name at 0; None: there is no such event."""
+    if position == 0:
+        return genesis(schema.log_id(connection))
+    row = connection.execute(
+        "SELECT hash FROM healer.event WHERE position = %s", (position,)
+    ).fetchone()
+    return bytes(row[0]) if row else None
 
 
 def _row(connection: Connection, query: str) -> tuple[Any, ...]:

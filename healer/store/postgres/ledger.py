@@ -6,23 +6,34 @@ Everything here blocks, and belongs to one thread at a time (`healer.store.postg
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import starmap
 from typing import Any, Final, NamedTuple
 
-from healer.domain.events import IssueDetected
+from healer.domain.events import IssueDetected, IssueFailed, IssueVerified
 from healer.errors import StoreError
 from healer.ports import Recorded
-from healer.store.chain import genesis
+from healer.store.chain import Link, first_break
 from healer.store.codec import Codec
+from healer.store.notary import Sealing
 from healer.store.postgres import inspection, schema
 from healer.store.postgres.connection import Connection, connect, refusals
 from healer.store.postgres.lease import Holding
 from healer.store.postgres.place import Place
 from healer.store.postgres.plan import Entry, Outcome, Plan
 from healer.store.postgres.reader import select
+from healer.store.postgres.signer import Signer
 
 __all__ = ["Committed", "Ledger", "require_schema"]
 
+_ENDS: Final = (IssueVerified, IssueFailed)
+_FOLLOWED: Final = 2000
+"""Events of other nodes that are looked at in one go."""
+
 _LOCK_HEAD: Final = "SELECT position, hash FROM healer.head FOR UPDATE"
+_LINKS: Final = (
+    "SELECT position, stream, version, topic, body, hash FROM healer.event "
+    "WHERE position > %s AND position <= %s ORDER BY position"
+)
 _VERSIONS: Final = (
     "SELECT wanted.stream, (SELECT max(version) FROM healer.event WHERE stream = wanted.stream) "
     "FROM unnest(%s::text[]) AS wanted (stream)"
@@ -89,14 +100,22 @@ class Ledger:
     """Appends to the log, and reconnects when it lost the database.
 
     `head` is the position of the last event that this node knows of. `broken` says in words what is
-    wrong with the log, if anything is; then it can only be read.
+    wrong with the log, if anything is; then it can only be read. With `sealing`, checkpoints are
+    signed: whoever uses the ledger calls `seal` after its appends.
 
     Raises:
         UnreachableError: there is no connection to be had.
         StoreError: it is not a log of this schema, and none can be made.
     """
 
-    def __init__(self, place: Place, codec: Codec, new_log_id: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        place: Place,
+        codec: Codec,
+        new_log_id: Callable[[], str],
+        sealing: Sealing | None = None,
+    ) -> None:
+        self._signer = Signer(sealing) if sealing else None
         self._place = place
         self._codec = codec
         self._connection: Connection | None = None
@@ -108,6 +127,8 @@ class Ledger:
             with refusals(f"open {place}"):
                 if not require_schema(connection, place):
                     schema.create(connection, new_log_id)
+                if sealing is not None:
+                    schema.add_checkpoints(connection)
                 end, settled = inspection.inspect(connection, codec)
                 if not settled:
                     inspection.repair(connection, codec)
@@ -119,6 +140,7 @@ class Ledger:
         self.head = end.position
         self.broken = end.broken
         self._hash = end.hash
+        self._proved = (end.position, end.hash)
 
     def append(self, group: Sequence[Entry]) -> Committed:
         """Append each entry of `group` wholly or not at all, all of them in one durable commit.
@@ -150,8 +172,7 @@ class Ledger:
                     _HOLDINGS, ([_sendable(component) for component in components], names)
                 )
             position, hash_ = head.fetchone() or (0, b"")
-            if not self._continued:
-                self._require_continuity(connection)
+            self._require_continuity(connection, position, hash_)
             plan = self._committed_already(connection, group)
             if plan is None:
                 plan = Plan(
@@ -174,6 +195,11 @@ class Ledger:
                     self._attempt = _Attempt(plan, group)
         self._attempt = None
         self.head, self._hash, self._fences = plan.position, plan.hash, plan.fences
+        if (plan.start, plan.root) == self._proved:
+            self._proved = (plan.position, plan.hash)
+        if self._signer is not None and plan.rows:
+            ends = (isinstance(encoded.event, _ENDS) for entry in group for encoded in entry.events)
+            self._signer.noted(ended=any(ends))
         return Committed(plan.start, plan.outcomes)
 
     def _committed_already(self, connection: Connection, group: Sequence[Entry]) -> Plan | None:
@@ -183,18 +209,116 @@ class Ledger:
             return None
         # The hash covers every event up to there: it is our commit and nobody else's.
         plan = attempt.plan
-        return plan if _hash_at(connection, plan.position) == plan.hash else None
+        found = inspection.hash_at(connection, plan.position)
+        return plan if found == plan.hash else None
 
-    def _require_continuity(self, connection: Connection) -> None:
-        # A database that was restored from yesterday, or failed over to a copy that was behind.
-        start = genesis(schema.log_id(connection))
-        known = _hash_at(connection, self.head) if self.head else start
+    def _require_continuity(self, connection: Connection, position: int, hash_: bytes) -> None:
+        # A database that was restored from yesterday, or failed over to a copy that was behind; or
+        # somebody took away the end while we were connected.
+        known: bytes | None = None
+        if position == self.head:
+            known = hash_
+        elif position > self.head:
+            # Others went on from there. Once for each connection: it costs a question.
+            known = self._hash if self._continued else inspection.hash_at(connection, self.head)
         if known is None:
             self.broken = f"event {self.head} was acknowledged and is missing"
         elif known != self._hash:
             self.broken = f"event {self.head} is not the one that was acknowledged"
         self._require_whole()
         self._continued = True
+
+    # --- checkpoints -----------------------------------------------------------------------------
+
+    @property
+    def unsigned(self) -> str | None:
+        """Why this node signs no checkpoints; None when it does, or was not told to."""
+        return self._signer.unsigned if self._signer else None
+
+    @property
+    def unwitnessed(self) -> str | None:
+        """Why the witness has not heard of the newest checkpoint; None when it has."""
+        return self._signer.unwitnessed if self._signer else None
+
+    @property
+    def unrotated(self) -> str | None:
+        """Why the key that signs is older than it should be; None when it is not."""
+        return self._signer.unrotated if self._signer else None
+
+    def until_seal(self) -> float | None:
+        """In how many seconds `seal` has something to do; None before the next append."""
+        if self._signer is None or self.broken is not None:
+            return None
+        return self._signer.wait(self.head)
+
+    def seal(self, *, closing: bool = False) -> None:
+        """Sign a checkpoint when one is due, or when `closing`; tell the witness what it has not
+        heard. What other nodes appended is first followed: nothing is signed that was not proved.
+
+        Raises:
+            StoreError: this node has not the key, or the log is broken.
+            psycopg.Error: it could not be made durable.
+        """
+        signer, wait = self._signer, self.until_seal()
+        if signer is None or wait is None or (closing and self._connection is None):
+            return
+        if wait == 0.0 or closing:
+            connection = self._open()
+            # As much as can be, before the other nodes have to wait for us.
+            self._prove(connection, self.reach())
+            with connection.transaction():
+                note = signer.sign(connection, *self._proved_head(connection))
+            signer.stored(note)
+        else:
+            signer.offer()
+
+    def change_key(self) -> bytes:
+        """Sign a last checkpoint with the key in use and go on with a new one; its public half.
+
+        Raises:
+            StoreError: the log is not signed by this node, or the new key cannot be kept.
+            psycopg.Error: it could not be made durable.
+        """
+        signer = self._signer
+        if signer is None or self.broken is not None:
+            why = self.broken or "it is not signed"
+            raise StoreError(f"cannot change the key of {self._place}: {why}")
+        connection = self._open()
+        with connection.transaction():
+            note = signer.hand_over(connection, *self._proved_head(connection))
+        signer.stored(note)
+        return signer.key()
+
+    def postpone(self, why: str) -> None:
+        """Sealing failed: leave it for a while."""
+        if self._signer is not None:
+            self._signer.postpone(why)
+
+    def _proved_head(self, connection: Connection) -> tuple[int, bytes]:
+        position, hash_ = connection.execute(_LOCK_HEAD).fetchone() or (0, b"")
+        self._require_continuity(connection, position, hash_)
+        self._prove(connection, position)
+        if self._proved[1] != hash_:
+            self._break(f"event {position} is not the one that the head of the log names")
+        return self._proved
+
+    def _prove(self, connection: Connection, last: int) -> None:
+        position, hash_ = self._proved
+        while position < last:
+            until = min(last, position + _FOLLOWED)
+            rows = connection.execute(_LINKS, (position, until), binary=True)
+            links = list(starmap(Link, rows))
+            broken = first_break(links, after=position, previous=hash_)
+            if broken is None and len(links) < until - position:
+                broken = f"event {position + len(links) + 1} is missing"
+            if broken is not None:
+                self._break(broken)
+            position, hash_ = until, links[-1].hash
+            self._proved = (position, hash_)
+
+    def _break(self, why: str) -> None:
+        self.broken = why
+        self._require_whole()
 
     def _require_whole(self) -> None:
         if self.broken is not None:
@@ -263,13 +387,6 @@ def _statements(plan: Plan) -> Iterator[tuple[str, Sequence[Any]]]:
         held = plan.holdings.get(component)
         if held is not None:
             yield _HOLD, (component, held.issue, held.node, held.fence, held.ttl)
-
-
-def _hash_at(connection: Connection, position: int) -> bytes | None:
-    row = connection.execute(
-        "SELECT hash FROM healer.event WHERE position = %s", (position,)
-    ).fetchone()
-    return bytes(row[0]) if row else None
 
 
 def _sendable(text: str) -> str:

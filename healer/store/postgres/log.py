@@ -6,14 +6,17 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from healer.domain.events import Event, Fact
 from healer.errors import StoreError
 from healer.ports import Claim, Holder, Recorded
+from healer.store.checkpoint import Cadence
 from healer.store.codec import Codec
 from healer.store.feed import Feed, Listener
+from healer.store.notary import Sealing
 from healer.store.postgres import inspection
 from healer.store.postgres.connection import Connection
 from healer.store.postgres.lease import Lease, check_ttl
@@ -24,10 +27,12 @@ from healer.store.postgres.reader import Reader
 from healer.store.postgres.watch import watch
 from healer.store.postgres.writer import PATIENCE, Writer
 from healer.store.unshared import NOTHING_SEEN
+from healer.store.witness import FileWitness, Witness
 
 __all__ = ["PostgresLog"]
 
 _BATCH: Final = 500
+_CADENCE: Final = Cadence()
 
 
 class PostgresLog:
@@ -74,18 +79,34 @@ class PostgresLog:
         monotonic: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
         patience: float = PATIENCE,
+        key: Path | None = None,
+        witness: Path | Witness | None = None,
+        cadence: Cadence = _CADENCE,
+        rotate_every: float | None = None,
     ) -> PostgresLog:
         """Open the log for reading and appending, create it where there is none.
 
         `new_log_id` names a log that is created: its hash chain begins there. An outage that lasts
         longer than `patience` seconds fails the appends that wait; `chance` spreads reconnections.
 
+        With the file `key`, which is made where the log has no checkpoint yet, this node signs
+        checkpoints at `cadence`; see `SqliteLog.open` for `witness` and `rotate_every`. Where the
+        log was signed with another key than is in the file, it does not, and `unsigned` says so.
+
         Raises:
             StoreError: it cannot be reached or opened, or is not a log that this version knows.
         """
         place = locate(url)
         codec = codec or Codec()
-        ledger = Ledger(place, codec, new_log_id)
+        sealing = None
+        if key is not None:
+            try:
+                key.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise StoreError(f"cannot keep {key}: {error.strerror}") from error
+            told = FileWitness(witness) if isinstance(witness, Path) else witness
+            sealing = Sealing(key, cadence, told, monotonic, rotate_every)
+        ledger = Ledger(place, codec, new_log_id, sealing)
         return cls(
             place,
             Reader(place, codec),
@@ -140,6 +161,43 @@ class PostgresLog:
     def unavailable(self) -> str | None:
         """Why nothing can be appended now although the log is whole. None: it can."""
         return self._writer.unavailable if self._writer else None
+
+    @property
+    def known_head(self) -> int | None:
+        """The position of the last event that this node knows of, without asking the database;
+        None where the log is only read."""
+        return self._writer.head if self._writer else None
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread that writes still works."""
+        return self._writer is None or self._writer.alive
+
+    @property
+    def unsigned(self) -> str | None:
+        """Why this node signs no checkpoints although it was told to; None: it does. Once a period
+        it is tried again."""
+        return self._writer.unsigned if self._writer else None
+
+    @property
+    def unwitnessed(self) -> str | None:
+        """See `SqliteLog.unwitnessed`; of this node's witness."""
+        return self._writer.unwitnessed if self._writer else None
+
+    @property
+    def unrotated(self) -> str | None:
+        """See `SqliteLog.unrotated`."""
+        return self._writer.unrotated if self._writer else None
+
+    async def change_key(self) -> bytes:
+        """See `SqliteLog.change_key`. Other nodes that sign need the new key file as well.
+
+        Raises:
+            StoreError: this node does not sign the log, or it cannot be written.
+        """
+        if self._writer is None or self._closed:
+            raise StoreError(f"cannot change the key of {self._place}: it is not open for writing")
+        return await self._writer.run(lambda ledger: ledger.change_key())
 
     async def append(self, events: Sequence[Event]) -> int:
         """See `healer.ports.EventLog.append`. Cancelling the wait does not take the events back.

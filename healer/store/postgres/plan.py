@@ -55,7 +55,7 @@ class _Stage:
 
 
 class Plan:
-    """Collects entries behind `position`, whose event has `hash`.
+    """Collects entries behind `position`, whose event has `hash_`: they become `start` and `root`.
 
     `versions` are those of the streams concerned, `holdings` the open issues of the components and
     streams concerned, by component; `fences` what this node holds, by issue.
@@ -70,6 +70,7 @@ class Plan:
         fences: Mapping[str, int],
     ) -> None:
         self.start = position
+        self.root = hash_
         self.position = position
         self.hash = hash_
         self.rows: list[Row] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Final
 
@@ -12,7 +13,18 @@ from healer.store.chain import genesis
 from healer.store.postgres.connection import Connection
 from healer.store.schema import LIFE_TOPICS
 
-__all__ = ["CHANNEL", "SCHEMA_VERSION", "create", "grants", "log_id", "stored_version"]
+__all__ = [
+    "CHANNEL",
+    "SCHEMA_VERSION",
+    "add_checkpoints",
+    "create",
+    "grants",
+    "has_checkpoints",
+    "key_since",
+    "log_id",
+    "newest_checkpoint",
+    "stored_version",
+]
 
 SCHEMA_VERSION: Final = 1
 CHANNEL: Final = "healer_log"
@@ -66,11 +78,26 @@ CREATE TRIGGER event_is_never_changed BEFORE UPDATE OR DELETE OR TRUNCATE ON hea
 REVOKE UPDATE, DELETE, TRUNCATE ON healer.event FROM CURRENT_USER, PUBLIC
 """
 
+# Apart from the others: a log that was written before there were checkpoints gets it later.
+_CHECKPOINTS: Final = """
+CREATE TABLE healer.checkpoint (
+    number bigint PRIMARY KEY,
+    size bigint NOT NULL,
+    note text COLLATE "C" NOT NULL
+);
+CREATE FUNCTION healer.refuse_checkpoint() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN RAISE EXCEPTION 'cannot % a checkpoint: the log is immutable', lower(TG_OP); END $$;
+CREATE TRIGGER checkpoint_is_never_changed BEFORE UPDATE OR DELETE OR TRUNCATE
+    ON healer.checkpoint FOR EACH STATEMENT EXECUTE FUNCTION healer.refuse_checkpoint();
+REVOKE UPDATE, DELETE, TRUNCATE ON healer.checkpoint FROM CURRENT_USER, PUBLIC
+"""
+
 _GRANTS: Final = """
 GRANT USAGE ON SCHEMA healer TO {role};
 GRANT SELECT ON healer.meta TO {role};
 GRANT SELECT, UPDATE ON healer.head TO {role};
 GRANT SELECT, INSERT ON healer.event TO {role};
+GRANT SELECT, INSERT ON healer.checkpoint TO {role};
 GRANT SELECT, INSERT, UPDATE, DELETE ON healer.open_issue TO {role}
 """
 
@@ -92,6 +119,7 @@ def create(connection: Connection, new_log_id: Callable[[], str]) -> None:
         if _one(connection, "SELECT to_regnamespace('healer') IS NULL"):
             connection.execute("CREATE SCHEMA healer")
         connection.execute(_TABLES)
+        connection.execute(_CHECKPOINTS)
         name = new_log_id()
         connection.execute(
             "INSERT INTO healer.meta (schema_version, log_id) VALUES (%s, %s)",
@@ -100,6 +128,46 @@ def create(connection: Connection, new_log_id: Callable[[], str]) -> None:
         connection.execute(
             "INSERT INTO healer.head (position, hash) VALUES (0, %s)", (genesis(name),)
         )
+
+
+def has_checkpoints(connection: Connection) -> bool:
+    """Whether the log has a place for checkpoints."""
+    return _one(connection, "SELECT to_regclass('healer.checkpoint')") is not None
+
+
+def add_checkpoints(connection: Connection) -> None:
+    """Give the log a place for checkpoints; harmless when it has.
+
+    Raises:
+        psycopg.Error: the role may not: the owner of the log does it by opening it once.
+    """
+    if has_checkpoints(connection):
+        return
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_CREATION_LOCK,))
+        if not has_checkpoints(connection):
+            connection.execute(_CHECKPOINTS)
+
+
+def newest_checkpoint(connection: Connection) -> str | None:
+    """The text of the last checkpoint; None before the first."""
+    note = _one(connection, "SELECT note FROM healer.checkpoint ORDER BY number DESC LIMIT 1")
+    return None if note is None else str(note)
+
+
+def key_since(connection: Connection, note: str) -> str | None:
+    """Since when the key of the checkpoint `note` signs: the time of the checkpoint that handed
+    over to it, of the very first one for the first key; None where it cannot be told."""
+    found = re.search(r"^epoch ([0-9]+)$", note, re.MULTILINE)
+    before = int(found[1]) - 1 if found else 0
+    order = "DESC" if before else "ASC"
+    row = connection.execute(
+        "SELECT note FROM healer.checkpoint WHERE strpos(note, %s) > 0 "  # noqa: S608 - a word
+        f"ORDER BY number {order} LIMIT 1".encode(),
+        (f"\nepoch {max(before, 1)}\n",),
+    ).fetchone()
+    time = row and re.search(r"^time (.+)$", row[0], re.MULTILINE)
+    return time[1] if time else None
 
 
 def stored_version(connection: Connection) -> int | None:

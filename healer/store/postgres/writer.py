@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -96,6 +97,31 @@ class Writer:
         """What is wrong with the log, in words; None: nothing."""
         return self._ledger.broken
 
+    @property
+    def head(self) -> int:
+        """The position of the last event that this node knows to be durable."""
+        return self._ledger.head
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread still works; without it no append is ever answered."""
+        return self._thread.is_alive()
+
+    @property
+    def unsigned(self) -> str | None:
+        """Why this node signs no checkpoints; None when it does, or was not told to."""
+        return self._ledger.unsigned
+
+    @property
+    def unwitnessed(self) -> str | None:
+        """Why the witness has not heard of the newest checkpoint; None when it has."""
+        return self._ledger.unwitnessed
+
+    @property
+    def unrotated(self) -> str | None:
+        """Why the key that signs is older than it should be; None when it is not."""
+        return self._ledger.unrotated
+
     async def append(self, entry: Entry) -> int:
         """Append `entry` wholly or not at all; the position of its last event.
 
@@ -138,7 +164,11 @@ class Writer:
             joins: list[_Look] = []
             others: list[_Look | _Job] = []
             stop: _Stop | None = None
-            item = self._waiting.get()
+            try:
+                item = self._waiting.get(timeout=self._until_seal())
+            except Empty:
+                self._seal()
+                continue
             while stop is None:
                 match item:
                     case _Append():
@@ -159,6 +189,8 @@ class Writer:
                 self._catch_up(join)
             if group:
                 self._commit(group)
+                # Behind the answers: nobody waits for a signature.
+                self._seal()
             for other in others:
                 if isinstance(other, _Look):
                     self._catch_up(other)
@@ -251,6 +283,22 @@ class Writer:
         else:
             _tell(job.future.get_loop(), _succeed, job.future, answer)
 
+    def _until_seal(self) -> float | None:
+        wait = self._ledger.until_seal()
+        return None if wait is None else max(wait, self._retry_at - self._monotonic(), 0.0)
+
+    def _seal(self) -> None:
+        if self._monotonic() < self._retry_at:
+            return
+        try:
+            self._once(lambda ledger: ledger.seal())
+        except UnreachableError:
+            # `unavailable` says so, and `_until_seal` when it is tried again.
+            return
+        except Exception as error:
+            # The thread must live; `unsigned` says it.
+            self._ledger.postpone(words(error))
+
     # --- outages ---------------------------------------------------------------------------------
 
     def _persist(self, work: Callable[[Ledger], _T]) -> _T:
@@ -312,10 +360,18 @@ class Writer:
                 _fail(append.future, outcome)
         self._feed.publish(recorded)
 
+    def _seal_last(self) -> None:
+        if self._lost_at is not None:
+            return
+        with suppress(StoreError):
+            # Who opens the log next signs what this one could not, and finds what is wrong with it.
+            self._once(lambda ledger: ledger.seal(closing=True))
+
     def _end(self, stop: _Stop) -> None:
         problem: Exception | None = None
         try:
             stop.finish()
+            self._seal_last()
             self._ledger.close()
         except Exception as error:
             problem = error

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from healer.errors import StoreError
 from healer.store import schema
 from healer.store.cold import Cold, Row, Segment, digest_of, segments_of
 from healer.store.connection import check_directory, check_file, connect, refusals
 from healer.store.ledger import require_schema
+from healer.store.url import postgres_log
 
-__all__ = ["Archive", "FileArchive", "Row"]
+if TYPE_CHECKING:
+    from replay.database import DatabaseArchive
+
+__all__ = ["Archive", "FileArchive", "Row", "open_database"]
 
 _BATCH: Final = 1000
 
@@ -41,6 +47,9 @@ class Archive(Protocol):
 
     carried: Mapping[str, str]
     """Issues that were open where the archives end → their component."""
+
+    def again(self) -> Callable[[], AbstractContextManager[Archive]]:
+        """How another process opens it; can be pickled."""
 
     def rows(self) -> Iterator[Sequence[Row]]:
         """All events in order of position, in batches; raises StoreError where the store is
@@ -73,10 +82,9 @@ class FileArchive:
             self._connection.close()
             raise
 
-    @property
-    def file(self) -> Path:
-        """The log's file."""
-        return self._file
+    def again(self) -> Callable[[], AbstractContextManager[Archive]]:
+        """See `Archive.again`."""
+        return partial(FileArchive, self._file)
 
     def _begin(self) -> None:
         self._connection.execute("BEGIN")
@@ -146,3 +154,15 @@ class FileArchive:
         traceback: TracebackType | None,
     ) -> None:
         self._connection.close()
+
+
+def open_database(url: str) -> DatabaseArchive:
+    """The archive in the PostgreSQL database that `url` names; a context manager.
+
+    Raises:
+        StoreError: psycopg is missing, or see `DatabaseArchive`.
+    """
+    postgres_log(url)
+    from replay.database import DatabaseArchive  # noqa: PLC0415 - psycopg is an extra
+
+    return DatabaseArchive(url)

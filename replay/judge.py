@@ -7,21 +7,20 @@ by a second process, which reads the same rows for itself, while the first one f
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any, Final
 
 from healer.domain.events import Event, Fact, IssueDetected, IssueFailed, IssueVerified
 from healer.errors import StoreError
 from healer.store.codec import Codec
 from healer.store.compiled import CompiledReader
-from replay.archive import FileArchive, Row
+from replay.archive import Archive, Row
 from replay.audit import Audit, Problem
 
 __all__ = ["KEPT", "NOT_A_ROW", "Judge", "Verdict", "judging"]
@@ -31,6 +30,8 @@ KEPT: Final = 100
 
 NOT_A_ROW: Final = (AttributeError, TypeError, struct.error)
 """What a table that was made anew without its types leads to."""
+
+Again = Callable[[], AbstractContextManager[Archive]]
 
 _TOLD_ELSEWHERE: Final = {"gap", "out_of_order"}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -106,12 +107,12 @@ def _microseconds(moment: datetime) -> int | None:
 
 
 class judging:  # noqa: N801 - a context manager that reads as one
-    """Judges the events of `file` up to position `head` in a process of its own while the context
-    lasts; `verdict` waits for what it found."""
+    """Judges the events of the log that `again` opens, up to position `head`, in a process of its
+    own while the context lasts; `verdict` waits for what it found."""
 
-    def __init__(self, file: Path, head: int, carried: Mapping[str, str]) -> None:
+    def __init__(self, again: Again, head: int, carried: Mapping[str, str]) -> None:
         self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
-        self._found: Future[Verdict] = self._pool.submit(_judge_file, file, head, dict(carried))
+        self._found: Future[Verdict] = self._pool.submit(_judge, again, head, dict(carried))
 
     def verdict(self) -> Verdict | None:
         """None: the process ended without one, so that nothing is known."""
@@ -128,9 +129,9 @@ class judging:  # noqa: N801 - a context manager that reads as one
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _judge_file(file: Path, head: int, carried: Mapping[str, str]) -> Verdict:
+def _judge(again: Again, head: int, carried: Mapping[str, str]) -> Verdict:
     judge = Judge(carried)
-    with FileArchive(file) as archive, closing(_until(archive.rows(), head)) as batches:
+    with again() as archive, closing(_until(archive.rows(), head)) as batches:
         try:
             for rows in batches:
                 judge.take(rows)

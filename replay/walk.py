@@ -8,7 +8,7 @@ from typing import Final
 from healer.errors import StoreError
 from healer.store.chain import genesis, link
 from healer.store.codec import Codec
-from replay.archive import Archive, FileArchive, Row
+from replay.archive import Archive, Row
 from replay.audit import Problem
 from replay.judge import KEPT, NOT_A_ROW, Judge, Verdict, judging
 from replay.seal import UNSIGNED, Seals
@@ -106,13 +106,10 @@ class Walk:
     def _look(self, start: bytes) -> None:
         archive = self._archive
         beside = (
-            self._deep
-            and self._codec is None
-            and isinstance(archive, FileArchive)
-            and archive.head - self._position >= self._beside
+            self._deep and self._codec is None and archive.head - self._position >= self._beside
         )
-        if beside and isinstance(archive, FileArchive):
-            with judging(archive.file, archive.head, self._open) as judge:
+        if beside:
+            with judging(archive.again(), archive.head, self._open) as judge:
                 try:
                     self._pass(start, None)
                 finally:

@@ -14,6 +14,8 @@ from healer.cli.read import Source
 from healer.cli.source import open_store, store_of
 from healer.errors import StoreError
 from healer.store import SqliteLog
+from healer.store.url import is_postgres
+from replay.archive import Archive, open_database
 from replay.verify import Report
 from replay.verify import verify as verify_log
 
@@ -35,19 +37,26 @@ def verify(source: Source, output: Output | None, trust: Trust) -> int:
     """Verify the whole log; 1 when it is bad, and the first bad event is named."""
 
     async def run() -> Report:
-        async with open_store(store_of(source.file, source.store)) as log:
+        url = store_of(source.file, source.store)
+        if is_postgres(url):
+            with open_database(url) as archive:
+                return await look(archive)
+        async with open_store(url) as log:
             if not isinstance(log, SqliteLog):
-                raise StoreError("cannot verify this log yet; allowed: sqlite:///FILE")
-            with progress_of("verifying the log") as progress:
-                return await asyncio.to_thread(
-                    verify_log,
-                    log,
-                    witness=trust.witness,
-                    public_key=trust.public_key,
-                    log_id=trust.log_id,
-                    deep=not trust.quick,
-                    on_progress=progress,
-                )
+                raise StoreError("cannot verify this log: it is gone with its process")
+            return await look(log)
+
+    async def look(log: SqliteLog | Archive) -> Report:
+        with progress_of("verifying the log") as progress:
+            return await asyncio.to_thread(
+                verify_log,
+                log,
+                witness=trust.witness,
+                public_key=trust.public_key,
+                log_id=trust.log_id,
+                deep=not trust.quick,
+                on_progress=progress,
+            )
 
     report = asyncio.run(run())
     if as_table(output):

@@ -14,7 +14,7 @@ from healer.store.sqlite import SqliteLog
 if TYPE_CHECKING:
     from healer.store.postgres import PostgresLog
 
-__all__ = ["open_log", "sqlite_file"]
+__all__ = ["is_postgres", "open_log", "postgres_log", "sqlite_file"]
 
 _ALLOWED: Final = (
     "allowed: sqlite:///FILE, sqlite:////ABSOLUTE/FILE, "
@@ -55,8 +55,8 @@ def open_log(
             raise StoreError("cannot open memory: for reading only: there is nothing in it")
         return MemoryLog()
     scheme, separator, rest = url.partition("://")
-    if separator and scheme in {"postgresql", "postgres"}:
-        postgres = _postgres(url)
+    if is_postgres(url):
+        postgres = postgres_log(url)
         if read_only:
             return postgres.open_readonly(url)
         return postgres.open(
@@ -88,7 +88,17 @@ def sqlite_file(url: str, purpose: str) -> Path:
     return Path(name)
 
 
-def _postgres(url: str) -> type[PostgresLog]:
+def is_postgres(url: str) -> bool:
+    """Whether `url` names a log in PostgreSQL."""
+    return url.startswith(("postgresql://", "postgres://"))
+
+
+def postgres_log(url: str) -> type[PostgresLog]:
+    """What opens a log in PostgreSQL; `url` is only for the refusal.
+
+    Raises:
+        StoreError: psycopg is missing.
+    """
     try:
         from healer.store.postgres import PostgresLog  # noqa: PLC0415 - psycopg is an extra
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Six attacks on a log's file by three attackers, made on the file itself.
+"""Six attacks on a log by three attackers, made on the file or the database itself.
 
 Each attacker is as careful as can be: positions, versions, the sequence of the database and the
 table of open issues fit afterwards. A changes rows. B makes the hashes fit as well, and takes away
@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -97,7 +97,7 @@ class Break:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        with closing(sqlite3.connect(file)) as connection:
+        with self.connected() as connection:
             self.rows = [
                 Row(*row) for row in connection.execute("SELECT * FROM event ORDER BY position")
             ]
@@ -107,6 +107,10 @@ class Break:
             ]
             (self.log_id,) = connection.execute("SELECT log_id FROM meta").fetchone()
         self._before = self.rows
+
+    def connected(self) -> AbstractContextManager[Any]:
+        """A connection to where the log is."""
+        return closing(sqlite3.connect(self.file))
 
     def attack(self, attack: Attack) -> None:
         """What A does."""
@@ -185,25 +189,22 @@ def _size(note: str) -> int:
         return 0
 
 
-def by_a(file: Path, attack: Attack) -> None:
-    log = Break(file)
+def by_a(log: Break, attack: Attack) -> None:
     log.attack(attack)
     log.write()
 
 
-def by_b(file: Path, attack: Attack) -> None:
-    log = Break(file)
+def by_b(log: Break, attack: Attack) -> None:
     log.attack(attack)
     log.recompute()
     log.drop_notes()
     log.write()
 
 
-def by_c(file: Path, attack: Attack) -> None:
-    log = Break(file)
+def by_c(log: Break, attack: Attack) -> None:
     log.attack(attack)
     log.recompute()
-    log.sign(stolen(file))
+    log.sign(stolen(log.file))
     log.write()
 
 
@@ -214,7 +215,7 @@ def stolen(file: Path) -> Ed25519PrivateKey:
     return key
 
 
-ATTACKERS: dict[str, Callable[[Path, Attack], None]] = {"A": by_a, "B": by_b, "C": by_c}
+ATTACKERS: dict[str, Callable[[Break, Attack], None]] = {"A": by_a, "B": by_b, "C": by_c}
 
 
 def sql(file: Path, *statements: str, with_triggers: bool = False) -> None:

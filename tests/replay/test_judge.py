@@ -6,10 +6,12 @@ import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from replay.archive import FileArchive
 from replay.judge import judging
 from replay.verify import verify
 from tests.replay.on_disk import a_day, write
@@ -72,5 +74,5 @@ class _Deadly:
 async def test_a_process_that_dies_has_judged_nothing(tmp_path: Path) -> None:
     file = tmp_path / "log.db"
     await write(file, a_day().facts)
-    with judging(file, 5, {"issue": _Deadly()}) as judge:  # type: ignore[dict-item]
+    with judging(partial(FileArchive, file), 5, {"issue": _Deadly()}) as judge:  # type: ignore[dict-item]
         assert judge.verdict() is None

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -514,11 +515,11 @@ async def test_a_commit_is_durable_whatever_the_role_is_set_to(database: str) ->
             connection.execute("DROP ROLE hasty")
 
 
-def open_and_close(url: str, *facts: PlaybookStarted) -> str | None:
+def open_and_close(url: str, *facts: PlaybookStarted, key: Path | None = None) -> str | None:
     """What an opening says of the log."""
 
     async def use() -> str | None:
-        async with node(url) as log:
+        async with node(url, key=key) as log:
             if facts:
                 await log.append(facts)
             return log.broken
@@ -545,7 +546,15 @@ def test_even_the_owner_cannot_change_an_event(database: str, statement: str) ->
         connection.execute(statement)
 
 
-def test_a_role_that_may_only_append_is_enough(database: str) -> None:
+def test_the_documented_grants_are_those_that_are_enough() -> None:
+    from healer.store.postgres.schema import grants
+
+    documented = (ROOT / "docs" / "operations.md").read_text()
+    for statement in grants("healer_node").replace('"', "").split(";\n"):
+        assert f"{statement.strip(';')};" in documented
+
+
+def test_a_role_that_may_only_append_is_enough(database: str, tmp_path: Path) -> None:
     from healer.store.postgres.schema import grants
 
     open_and_close(database, started("i1", 1))
@@ -554,13 +563,17 @@ def test_a_role_that_may_only_append_is_enough(database: str) -> None:
         connection.execute('CREATE ROLE "node""x" LOGIN')
         try:
             connection.execute(grants('node"x'))
-            assert open_and_close(theirs, started("i1", 2)) is None
+            assert open_and_close(theirs, started("i1", 2), key=tmp_path / "key") is None
+            (signed,) = connection.execute("SELECT max(size) FROM healer.checkpoint").fetchone()
+            assert signed == 2
             for statement in (
                 "UPDATE healer.event SET time = 0",
                 "DELETE FROM healer.event",
                 "TRUNCATE healer.event",
                 "ALTER TABLE healer.event DISABLE TRIGGER USER",
                 "UPDATE healer.meta SET log_id = ''",
+                "UPDATE healer.checkpoint SET size = 0",
+                "DELETE FROM healer.checkpoint",
             ):
                 with owner(theirs) as node_x, pytest.raises(psycopg.errors.InsufficientPrivilege):
                     node_x.execute(statement)

@@ -1,0 +1,109 @@
+"""A log in PostgreSQL as it is stored. Needs psycopg: the extra `postgres`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from types import TracebackType
+from typing import Final, Self
+
+from psycopg import IsolationLevel
+
+from healer.errors import StoreError
+from healer.store.cold import Segment
+from healer.store.postgres import schema
+from healer.store.postgres.connection import connect, refusals
+from healer.store.postgres.ledger import require_schema
+from healer.store.postgres.place import locate
+from replay.archive import Archive, Row
+
+__all__ = ["DatabaseArchive"]
+
+_BATCH: Final = 2000
+
+
+class DatabaseArchive:
+    """The archive in the database that `url` names, whether or not healers append to it; a standby
+    will do. A context manager.
+
+    Raises:
+        StoreError: it cannot be reached or read, or is not a log of this schema.
+    """
+
+    segments: Sequence[Segment] = ()
+    streams: Mapping[str, int]
+    carried: Mapping[str, str]
+    absent = 0
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._place = place = locate(url)
+        self.streams, self.carried = {}, {}
+        with refusals(f"read {place}"):
+            self._connection = connect(place, writing=False)
+        try:
+            with refusals(f"read {place}"):
+                self._begin()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _begin(self) -> None:
+        connection = self._connection
+        # One state of the log for as long as it is read, whatever is appended meanwhile; and as
+        # slowly as whoever reads it judges. It locks nothing that an append needs.
+        connection.execute("SET idle_in_transaction_session_timeout = 0")
+        connection.isolation_level = IsolationLevel.REPEATABLE_READ
+        connection.autocommit = False
+        if not require_schema(connection, self._place):
+            raise StoreError(f"cannot read {self._place}: it is empty")
+        self.log_id = schema.log_id(connection)
+        self.head = self._number("SELECT max(position) FROM healer.event")
+        self.given = max(self.head, self._number("SELECT max(position) FROM healer.head"))
+
+    def _number(self, query: str) -> int:
+        row = self._connection.execute(query.encode()).fetchone()
+        return int(row[0] or 0) if row else 0
+
+    def again(self) -> Callable[[], AbstractContextManager[Archive]]:
+        """See `Archive.again`."""
+        return partial(DatabaseArchive, self._url)
+
+    def rows(self) -> Iterator[Sequence[Row]]:
+        """See `Archive.rows`."""
+        with refusals(f"read {self._place}"), self._connection.cursor("rows") as cursor:
+            cursor.execute(
+                "SELECT position, stream, version, topic, time, body, hash FROM healer.event "
+                "ORDER BY position",
+                binary=True,
+            )
+            while batch := cursor.fetchmany(_BATCH):
+                yield batch
+
+    def notes(self) -> Iterator[str]:
+        """See `Archive.notes`."""
+        with refusals(f"read {self._place}"):
+            if not schema.has_checkpoints(self._connection):
+                return
+            with self._connection.cursor("notes") as cursor:
+                cursor.execute("SELECT note FROM healer.checkpoint ORDER BY number")
+                for (note,) in cursor:
+                    yield note
+
+    def claims(self) -> dict[str, str]:
+        """See `Archive.claims`."""
+        with refusals(f"read {self._place}"):
+            query = "SELECT component, issue FROM healer.open_issue"
+            return dict(self._connection.execute(query).fetchall())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._connection.close()

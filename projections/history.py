@@ -1,17 +1,17 @@
 """The history of `GET /network-healer/history`: one record per issue, newest first.
 
-Records stand in log order, and so do those of each component: a page is
-found by bisection and costs what it holds, not what the history holds.
+Open issues are kept in memory, ended ones on a shelf: memory does not grow with the log, and a page
+costs what it holds, not what the history holds.
 """
 
 from __future__ import annotations
 
 import heapq
-from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from itertools import islice
+from typing import Final, Protocol
 
 import orjson
 
@@ -36,10 +36,21 @@ from healer.errors import HealerError
 from healer.store.compiled import sparse
 from projections.action import actions
 from projections.book import COMPONENT_EVENTS, FLEET_EVENTS, follow_issues
-from projections.projection import Cases, Json, Projection
+from projections.projection import Cases, Json, Projection, micros
 from projections.record import IssueRecord, Outcome, instant
+from projections.shelf import Shelf, Shelved, Wanted
 
-__all__ = ["HISTORY", "FullRecord", "History", "HistoryQuery", "HistoryQueryError", "page"]
+__all__ = [
+    "HISTORY",
+    "FullRecord",
+    "History",
+    "HistoryQuery",
+    "HistoryQueryError",
+    "Issues",
+    "in_memory",
+    "page",
+    "shown",
+]
 
 _LONGEST_PAGE: Final = 1000
 
@@ -86,6 +97,18 @@ class FullRecord(IssueRecord):
     def step_settled(self, event: StepSettled) -> None:
         super().step_settled(event)
         self.actions += actions(event)
+
+    def shelved(self) -> Shelved:
+        """The record as it is found and shown once its issue has ended."""
+        return Shelved(
+            self.position,
+            self.issue_id,
+            self.component,
+            self.issue_type,
+            self.outcome,
+            micros(self.timestamp),
+            orjson.dumps(self.view()),
+        )
 
     def view(self) -> Json:
         """The record as JSON; durations in seconds, times of finished issues only."""
@@ -140,14 +163,60 @@ def _seconds(duration: int | None) -> float | None:
     return None if duration is None else duration / 1_000_000
 
 
+class Issues(Protocol):
+    """What can be asked of a history, of now or of a past moment. The answers are to be used before
+    anything else is asked.
+
+    Raises:
+        StoreError: what was put away cannot be read.
+    """
+
+    def newest(self, wanted: Wanted) -> Iterator[Shelved]:
+        """The issues that are wanted, the newest first."""
+        ...
+
+    def find(self, issue_id: str) -> Shelved | None:
+        """One issue; None where there is none of that id."""
+        ...
+
+    @property
+    def components(self) -> Iterable[str]:
+        """The components that had issues."""
+        ...
+
+
+def in_memory(records: Iterable[FullRecord], wanted: Wanted) -> list[Shelved]:
+    """Those of `records` that are wanted, the newest first."""
+    return sorted(filter(wanted.fits, (each.shelved() for each in records)), reverse=True)
+
+
 @dataclass(slots=True)
 class History:
-    """Records in log order: all, by component, and by issue id."""
+    """Records of open issues, the shelf of the ended ones, and the components of all with the
+    positions of their first issues."""
 
     open: dict[str, FullRecord] = field(default_factory=dict)
-    records: list[FullRecord] = field(default_factory=list)
-    by_component: dict[str, list[FullRecord]] = field(default_factory=dict)
-    by_issue: dict[str, FullRecord] = field(default_factory=dict)
+    shelf: Shelf = field(default_factory=Shelf)
+    components: dict[str, int] = field(default_factory=dict)
+
+    def newest(self, wanted: Wanted) -> Iterator[Shelved]:
+        """See `Issues.newest`."""
+        now = in_memory(self.open.values(), wanted)
+        return heapq.merge(now, self.shelf.newest(wanted), key=_newest_first)
+
+    def find(self, issue_id: str) -> Shelved | None:
+        """See `Issues.find`."""
+        record = self.open.get(issue_id)
+        return self.shelf.get(issue_id) if record is None else record.shelved()
+
+
+def _newest_first(record: Shelved) -> int:
+    return -record.position
+
+
+def shown(record: Shelved) -> Json:
+    """The record as JSON, see `FullRecord.view`."""
+    return orjson.loads(record.body)
 
 
 class HistoryQueryError(HealerError):
@@ -190,64 +259,47 @@ class HistoryQuery:
             if moment is not None and moment.tzinfo is None:
                 raise HistoryQueryError(name, moment.isoformat(), "an instant with its UTC offset")
 
+    def wanted(self) -> Wanted:
+        """What is asked for, as the records are found by it."""
+        return Wanted(
+            component=self.component,
+            issue_type=self.issue_type,
+            outcome=self.outcome,
+            since=None if self.since is None else micros(self.since),
+            until=None if self.until is None else micros(self.until),
+            below=self.before,
+        )
 
-def page(state: History, query: HistoryQuery) -> Json:
-    """`{"records": [...], "next": cursor or None}`, newest first."""
-    records = state.records
-    if query.component is not None:
-        records = state.by_component.get(query.component, [])
-    end = len(records)
-    if query.before is not None:
-        end = bisect_left(records, query.before, key=lambda record: record.position)
-    found = _newest_first(records, end, query)
-    shown = [record for _, record in zip(range(query.limit), found, strict=False)]
+
+def page(issues: Issues, query: HistoryQuery) -> dict[str, Json]:
+    """`{"records": [...], "next": cursor or None}`, newest first; raises as `Issues` says."""
+    found = issues.newest(query.wanted())
+    records = list(islice(found, query.limit))
     more = next(found, None) is not None
     return {
-        "records": [record.view() for record in shown],
-        "next": shown[-1].position if more else None,
+        "records": [shown(record) for record in records],
+        "next": records[-1].position if more else None,
     }
 
 
-def _newest_first(records: list[FullRecord], end: int, query: HistoryQuery) -> Iterator[FullRecord]:
-    issue_type, outcome = query.issue_type, query.outcome
-    since, until = query.since, query.until
-    # Nothing may match and all are looked at: no call for each.
-    for index in range(end - 1, -1, -1):
-        record = records[index]
-        if (
-            (issue_type is None or record.issue_type == issue_type)
-            and (outcome is None or record.outcome == outcome)
-            and (since is None or record.timestamp >= since)
-            and (until is None or record.timestamp < until)
-        ):
-            yield record
-
-
 def _begun(state: History, record: FullRecord) -> None:
-    state.records.append(record)
-    state.by_component.setdefault(record.component, []).append(record)
-    state.by_issue[record.issue_id] = record
+    state.components.setdefault(record.component, record.position)
 
 
-def _finish(_state: History, _position: int, _record: FullRecord) -> None:
-    """The record stands in its lists already."""
+def _finish(state: History, _position: int, record: FullRecord) -> None:
+    state.shelf.add(record.shelved())
 
 
 def _view(state: History) -> Json:
-    return [record.view() for record in reversed(state.records)]
+    return [shown(record) for record in state.newest(Wanted())]
 
 
 def _merge(left: History, right: History) -> History:
     left.open.update(right.open)
-    left.by_issue.update(right.by_issue)
-    for component, records in right.by_component.items():
-        left.by_component[component] = _joined(left.by_component.get(component, []), records)
-    left.records = _joined(left.records, right.records)
+    left.shelf.merge(right.shelf)
+    for component, position in right.components.items():
+        left.components[component] = min(position, left.components.get(component, position))
     return left
-
-
-def _joined(left: list[FullRecord], right: list[FullRecord]) -> list[FullRecord]:
-    return list(heapq.merge(left, right, key=lambda record: record.position))
 
 
 _cases: Cases[History] = Cases()

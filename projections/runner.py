@@ -15,6 +15,7 @@ from projections import ALL
 from projections.beside import fold_file
 from projections.feed import batches
 from projections.fold import Fold, Snapshot
+from projections.history import HISTORY
 from projections.projection import Json, Projection, ProjectionStoppedError
 from projections.replacement import fold_beside
 
@@ -81,7 +82,10 @@ class LiveViews:
                 if head < _LONG:
                     return
                 projections = self._fold.projections
-                self._fold = await fold_file(self._log.file, projections, until=head)
+                fold = await fold_file(self._log.file, projections, until=head)
+                if HISTORY.name in fold.names and HISTORY.name not in fold.stopped:
+                    await asyncio.to_thread(fold.state(HISTORY.name).shelf.prepare)
+                self._fold = fold
             except StoreError as error:
                 # The way through the log goes on trying.
                 self.trouble = error

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Final
 
 from healer.ports import EventLog
 from projections.active import ACTIVE
 from projections.components import COMPONENTS
-from projections.history import HISTORY, FullRecord, History
+from projections.history import HISTORY, Issues
+from projections.history import shown as shown_record
 from projections.projection import Json
 from projections.record import Outcome
+from projections.shelf import Shelved, Wanted
 from projections.stats import STATS
 from replay.moment import Moment, moments
 from replay.point import Point, shown
@@ -129,19 +133,27 @@ def _changes(before: Mapping[str, Json], after: Mapping[str, Json]) -> Iterator[
             yield Change(of, was, now)
 
 
-def _issues(before: History, after: History) -> Iterator[IssueChange]:
-    both = {**before.by_issue, **after.by_issue}
-    for record in sorted(both.values(), key=lambda each: each.position):
-        was = _state(before.by_issue.get(record.issue_id))
-        now = _state(after.by_issue.get(record.issue_id))
+def _issues(before: Issues, after: Issues) -> list[IssueChange]:
+    """Those whose states differ, by detection. Issues stand in both in the order of positions, so
+    that two are compared at a time."""
+    merged = heapq.merge(
+        ((-each.position, 0, each) for each in before.newest(Wanted())),
+        ((-each.position, 1, each) for each in after.newest(Wanted())),
+    )
+    changed: list[IssueChange] = []
+    for _, pair in groupby(merged, key=lambda each: each[0]):
+        found = {side: record for _, side, record in pair}
+        was, now = _state(found.get(0)), _state(found.get(1))
         if was != now:
-            yield IssueChange(record.issue_id, record.component, record.issue_type, was, now)
+            record = found[max(found)]
+            changed.append(IssueChange(record.issue, record.component, record.issue_type, was, now))
+    return changed[::-1]
 
 
-def _state(record: FullRecord | None) -> str | None:
+def _state(record: Shelved | None) -> str | None:
     if record is None:
         return None
-    return record.state if record.outcome == Outcome.OPEN else record.outcome
+    return shown_record(record)["state"] if record.outcome == Outcome.OPEN else record.outcome
 
 
 def _moment(moment: Moment) -> Json:

@@ -23,12 +23,12 @@ from healer.ports import EventLog, Recorded
 from projections.active import ACTIVE
 from projections.components import COMPONENTS
 from projections.feed import BATCH
-from projections.history import History
+from projections.history import History, Issues
 from projections.pause import PAUSE
 from projections.playbook_stats import PLAYBOOK_STATS
 from projections.projection import Json, Projection, ProjectionStoppedError
 from projections.stats import STATS
-from replay.past_issue import PAST_ISSUES, PastIssues, history_then
+from replay.past_issue import PAST_ISSUES, IssuesThen, PastIssues
 from replay.point import Point, require_reached
 
 __all__ = ["Past", "Span", "Then"]
@@ -65,7 +65,7 @@ class Then:
     label: datetime | None
     passed_over: int
     states: States
-    history: History
+    history: Issues
 
     def view(self, name: str) -> Json:
         """What a projection shows."""
@@ -177,7 +177,7 @@ class Past:
             _instant(self._labels[last]) if last >= 0 else None,
             passed_over,
             states,
-            history_then(self._history(), begun, states[PAST_ISSUES.name]),
+            IssuesThen(self._history(), begun, states[PAST_ISSUES.name]),
         )
 
     def _held(self, point: Point) -> tuple[int, list[int]]:

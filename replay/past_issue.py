@@ -1,21 +1,22 @@
 """The issues of a past moment: those that were open then as they were, the others as they are.
 
-An issue that has ended does not change any more, so its record is taken from the live history.
+An issue that has ended does not change any more, so its record is taken from the live shelf.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, cast, overload
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from healer.domain.events import EVENT_TYPES, IssueEvent
 from projections.book import COMPONENT_EVENTS, FLEET_EVENTS, follow_issues
-from projections.history import FullRecord, History
+from projections.history import FullRecord, History, in_memory
 from projections.projection import Case, Cases, Json, Projection
+from projections.shelf import Shelved, Wanted
 
-__all__ = ["PAST_ISSUES", "PastIssues", "history_then"]
+__all__ = ["PAST_ISSUES", "IssuesThen", "PastIssues"]
 
 
 @dataclass(slots=True)
@@ -68,102 +69,42 @@ def _view(state: PastIssues) -> Json:
 PAST_ISSUES = Projection("past_issues", 1, PastIssues, _cases(), _view)
 
 
-def history_then(live: History, begun: int, issues: PastIssues) -> History:
-    """The history of a moment, to be read and not changed: of the issues that `live` knows, those
-    that were detected by the position `begun`, and those that `issues` has; both as they were."""
-    known = {**issues.ended, **issues.open}
-    later = sorted(
-        (record for record in known.values() if record.position > begun),
-        key=lambda record: record.position,
-    )
-    return History(
-        issues.open,
-        cast(list[FullRecord], _Records(live.records, begun, known, later)),
-        cast(dict[str, list[FullRecord]], _ByComponent(live, begun, known, later)),
-        cast(dict[str, FullRecord], _ByIssue(live, begun, known)),
-    )
+@dataclass(frozen=True, slots=True)
+class IssuesThen:
+    """The issues of a moment, to be read and not changed: of those that ended in the `live` history
+    the ones that were detected by the position `begun`, and those that `past` has; both as they
+    were."""
+
+    live: History
+    begun: int
+    past: PastIssues
+
+    def newest(self, wanted: Wanted) -> Iterator[Shelved]:
+        """See `projections.history.Issues.newest`."""
+        known = {**self.past.ended, **self.past.open}
+        below = self.begun + 1 if wanted.below is None else min(wanted.below, self.begun + 1)
+        ended = self.live.shelf.newest(replace(wanted, below=below))
+        return heapq.merge(
+            in_memory(known.values(), wanted),
+            (record for record in ended if record.issue not in known),
+            key=_newest_first,
+        )
+
+    def find(self, issue_id: str) -> Shelved | None:
+        """See `projections.history.Issues.find`."""
+        known = self.past.open.get(issue_id) or self.past.ended.get(issue_id)
+        if known is not None:
+            return known.shelved()
+        found = self.live.shelf.get(issue_id)
+        return found if found is not None and found.position <= self.begun else None
+
+    @property
+    def components(self) -> set[str]:
+        """See `projections.history.Issues.components`."""
+        known = (*self.past.ended.values(), *self.past.open.values())
+        before = (name for name, first in self.live.components.items() if first <= self.begun)
+        return {*before, *(record.component for record in known)}
 
 
-class _Records(Sequence[FullRecord]):
-    """The beginning of `live`, then `later`."""
-
-    def __init__(
-        self,
-        live: list[FullRecord],
-        begun: int,
-        known: Mapping[str, FullRecord],
-        later: list[FullRecord],
-    ) -> None:
-        self._live = live
-        self._count = bisect_right(live, begun, key=lambda record: record.position)
-        self._known = known
-        self._later = later
-
-    def __len__(self) -> int:
-        return self._count + len(self._later)
-
-    @overload
-    def __getitem__(self, index: int) -> FullRecord: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[FullRecord]: ...
-
-    def __getitem__(self, index: int | slice) -> FullRecord | list[FullRecord]:
-        if isinstance(index, slice):
-            return [self[each] for each in range(*index.indices(len(self)))]
-        index = range(len(self))[index]
-        if index >= self._count:
-            return self._later[index - self._count]
-        record = self._live[index]
-        return self._known.get(record.issue_id, record)
-
-
-class _ByComponent(Mapping[str, Sequence[FullRecord]]):
-    def __init__(
-        self,
-        live: History,
-        begun: int,
-        known: Mapping[str, FullRecord],
-        later: list[FullRecord],
-    ) -> None:
-        self._live = live
-        self._begun = begun
-        self._known = known
-        self._later = later
-
-    def __getitem__(self, component: str) -> Sequence[FullRecord]:
-        later = [record for record in self._later if record.component == component]
-        live = self._live.by_component.get(component, [])
-        records = _Records(live, self._begun, self._known, later)
-        if not records:
-            raise KeyError(component)
-        return records
-
-    def __iter__(self) -> Iterator[str]:
-        for component in self._live.by_component:
-            if component in self:
-                yield component
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-
-class _ByIssue(Mapping[str, FullRecord]):
-    def __init__(self, live: History, begun: int, known: Mapping[str, FullRecord]) -> None:
-        self._live = live
-        self._begun = begun
-        self._known = known
-
-    def __getitem__(self, issue_id: str) -> FullRecord:
-        record = self._known.get(issue_id) or self._live.by_issue[issue_id]
-        if record.position > self._begun and issue_id not in self._known:
-            raise KeyError(issue_id)
-        return record
-
-    def __iter__(self) -> Iterator[str]:
-        for issue_id in self._live.by_issue:
-            if issue_id in self:
-                yield issue_id
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
+def _newest_first(record: Shelved) -> int:
+    return -record.position

@@ -29,8 +29,9 @@ from healer.domain.events import (
     StepSkipped,
     StepSucceeded,
 )
+from healer.errors import StoreError
 from healer.ports import Recorded
-from projections.history import History
+from projections.history import Issues, shown
 from projections.projection import ProjectionStoppedError
 from projections.record import Outcome
 
@@ -173,8 +174,8 @@ class Metrics:
     def _remembered(self, issue_id: str) -> tuple[str, str]:
         """An issue that was opened before this process was there."""
         try:
-            state: History = self._healer.views.state("history")
-        except ProjectionStoppedError:
+            issues: Issues = self._healer.views.state("history")
+            found = issues.find(issue_id)
+        except (ProjectionStoppedError, StoreError):
             return ("", "")
-        record = state.by_issue.get(issue_id)
-        return (record.component, record.detected_as) if record else ("", "")
+        return (found.component, shown(found)["detected_as"]) if found else ("", "")

@@ -142,7 +142,7 @@ class _Desk:
 
     async def _issue(self, then: Then, point: Point, name: str) -> dict[str, JsonValue] | None:
         """One issue as it was then; None where it did not exist yet."""
-        if name not in then.history.by_issue:
+        if then.history.find(name) is None:
             return None
         known = then.version(name)
         facts = await self._healer.log.stream(name)

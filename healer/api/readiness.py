@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, Protocol, runtime_checkable
 
 from healer.bootstrap import Healer
+from projections.history import History
 
 __all__ = ["examined", "obstacles", "warnings"]
 
@@ -27,6 +28,9 @@ def warnings(healer: Healer) -> list[str]:
     """What keeps the log from being trusted as it should be although the healer can do its work."""
     said = (getattr(healer.log, name, None) for name in ("unsigned", "unwitnessed", "unrotated"))
     told = [why for why in said if isinstance(why, str)]
+    if "history" in healer.views.names and "history" not in healer.views.stopped:
+        history: History = healer.views.state("history")
+        told += [history.shelf.trouble] if history.shelf.trouble else []
     for each in healer.outboxes:
         lag = max(0, healer.views.position - each.position)
         if each.trouble is not None or lag > _LAG:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any, Protocol
 
 from healer.domain.events import Fact
 from healer.domain.spec import ComponentSpec
 from healer.errors import UnknownNameError
 from healer.ports import Recorded
-from projections.history import History, HistoryQuery, page
+from projections.history import HistoryQuery, Issues, page, shown
 from projections.projection import Json
 from projections.recommendations import recommend
+from projections.shelf import Wanted
 from replay.line import describe
 from replay.timeline import timeline
 
@@ -41,11 +43,10 @@ def history(views: Views, query: HistoryQuery, *, known: Sequence[str] = ()) -> 
     Raises:
         UnknownNameError: the query names a component that neither `known` nor the log has.
     """
-    state: History = views.state("history")
+    issues: Issues = views.state("history")
     if query.component is not None:
-        _check_component(query.component, {*known, *state.by_component})
-    found: dict[str, Json] = page(state, query)
-    return found
+        _check_component(query.component, {*known, *issues.components})
+    return page(issues, query)
 
 
 def issue(views: Views, issue_id: str, facts: Sequence[Fact]) -> dict[str, Json]:
@@ -54,12 +55,12 @@ def issue(views: Views, issue_id: str, facts: Sequence[Fact]) -> dict[str, Json]
     Raises:
         UnknownNameError: there is no such issue.
     """
-    state: History = views.state("history")
-    record = state.by_issue.get(issue_id)
+    issues: Issues = views.state("history")
+    record = issues.find(issue_id)
     if record is None:
-        latest = [each.issue_id for each in reversed(state.records[-3:])]
+        latest = [each.issue for each in islice(issues.newest(Wanted()), 3)]
         raise UnknownNameError("issue", issue_id, latest)
-    return {**record.view(), "events": [entry.view() for entry in timeline(facts)]}
+    return {**shown(record), "events": [entry.view() for entry in timeline(facts)]}
 
 
 def active(views: Views) -> dict[str, Json]:

@@ -15,6 +15,7 @@ from projections import ALL
 from projections.fold import Fold
 from projections.history import HISTORY, HistoryQuery, page
 from projections.projection import canonical
+from projections.shelf import Wanted
 from replay.moment import at
 from replay.past import Past
 from replay.point import Point, PointError
@@ -47,9 +48,13 @@ async def agrees(past: Past, facts: list[Recorded], point: Point) -> None:
         assert canonical(then.view(name)) == moment.snapshot.views[name], name
     expected = moment.fold.state("history")
     assert page(then.history, EVERYTHING) == page(expected, EVERYTHING)
-    assert set(then.history.by_component) == set(expected.by_component)
-    assert set(then.history.by_issue) == set(expected.by_issue)
-    for component in expected.by_component:
+    assert set(then.history.components) == set(expected.components)
+    every = list(expected.newest(Wanted()))
+    assert list(then.history.newest(Wanted())) == every
+    for record in every:
+        assert then.history.find(record.issue) == record
+    assert then.history.find("nothing") is None
+    for component in expected.components:
         of_one = HistoryQuery(component=component, limit=3)
         assert page(then.history, of_one) == page(expected, of_one)
 

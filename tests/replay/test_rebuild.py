@@ -9,6 +9,7 @@ import pytest
 
 from projections import ALL
 from projections.fold import Fold
+from projections.shelf import Shelved
 from replay.rebuild import differences, rebuild
 from tests.projections.build import MemoryLog, random_log
 
@@ -43,7 +44,7 @@ def test_a_view_that_differs_is_named():
     ours, theirs = Fold(ALL), Fold(ALL)
     ours.apply(facts)
     theirs.apply(facts)
-    next(iter(theirs.state("history").by_issue.values())).reason = "edited"
+    theirs.state("history").shelf.add(Shelved(1, "x", "c", "port_conflict", "failed", 0, b"{}"))
     [difference] = differences(ours.snapshot(), theirs.snapshot())
     assert difference.name == "history"
     assert difference.live != difference.rebuilt

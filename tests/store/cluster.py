@@ -10,6 +10,8 @@ import tempfile
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
+
 __all__ = ["PASSWORD", "Cluster", "find_programs"]
 
 PASSWORD: Final = "s3cr3t%&/x"  # noqa: S105 - of a server that lives as long as its test
@@ -80,6 +82,15 @@ class Cluster:
     def stop(self, mode: str = "fast") -> None:
         """Stop, and wait for the end; `immediate` is what a crash is like."""
         self._control("stop", "--mode", mode)
+
+    def crash(self) -> None:
+        """SIGKILL to the server, and wait until the last of its processes has seen that."""
+        pid = int((self._data / "postmaster.pid").read_text().split()[0])
+        server = psutil.Process(pid)
+        others = server.children(recursive=True)
+        server.kill()
+        _, alive = psutil.wait_procs([server, *others], timeout=30)
+        assert not alive
 
     def remove(self) -> None:
         """Stop it if it runs, and leave nothing behind."""

@@ -33,6 +33,8 @@ restarts after a crash, or another that takes its place, is back within that."""
 _FIRST_WAIT: Final = 0.05
 _LONGEST_WAIT: Final = 2.0
 _BATCH: Final = 500
+_SILENT: Final = 3.0
+"""Seconds without an answer, from which on the database is said to be away."""
 
 _T = TypeVar("_T")
 
@@ -60,10 +62,7 @@ class _Stop(NamedTuple):
 
 
 class Writer:
-    """Appends to a ledger from a thread of its own, and tells `feed` of every node's commits.
-
-    `unavailable` says why the log cannot be written now, None while it can.
-    """
+    """Appends to a ledger from a thread of its own, and tells `feed` of every node's commits."""
 
     def __init__(
         self,
@@ -75,7 +74,8 @@ class Writer:
         chance: Callable[[], float],
         patience: float,
     ) -> None:
-        self.unavailable: str | None = None
+        self._unavailable: str | None = None
+        self._asked: float | None = None
         self._ledger = ledger
         self._feed = feed
         self._name = name
@@ -96,6 +96,16 @@ class Writer:
     def broken(self) -> str | None:
         """What is wrong with the log, in words; None: nothing."""
         return self._ledger.broken
+
+    @property
+    def unavailable(self) -> str | None:
+        """Why the log cannot be written now; None: it can."""
+        asked = self._asked
+        silent = 0.0 if asked is None else self._monotonic() - asked
+        if self._unavailable is None and silent > _SILENT:
+            # No error yet, and no answer either: a cut wire, a server that was stopped.
+            return f"the database has not answered for {silent:.0f} s"
+        return self._unavailable
 
     @property
     def head(self) -> int:
@@ -319,6 +329,7 @@ class Writer:
         return self._lost_at is not None and self._monotonic() - self._lost_at >= self._patience
 
     def _once(self, work: Callable[[Ledger], _T]) -> _T:
+        self._asked = self._monotonic()
         try:
             answer = work(self._ledger)
         except LOST as error:
@@ -326,7 +337,9 @@ class Writer:
             raise UnreachableError(f"cannot use {self._name}: {self.unavailable}") from error
         except psycopg.Error as error:
             raise self._refused(error) from error
-        self.unavailable = None
+        finally:
+            self._asked = None
+        self._unavailable = None
         self._lost_at = None
         self._attempts = 0
         self._retry_at = 0.0
@@ -337,7 +350,7 @@ class Writer:
         now = self._monotonic()
         if self._lost_at is None:
             self._lost_at = now
-        self.unavailable = f"the database does not answer: {words(error)}"
+        self._unavailable = f"the database does not answer: {words(error)}"
         wait = min(_FIRST_WAIT * 2**self._attempts, _LONGEST_WAIT) * (0.5 + self._chance())
         self._attempts = min(self._attempts + 1, 16)
         self._retry_at = now + wait

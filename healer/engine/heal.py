@@ -54,15 +54,18 @@ class Heal:
         issue, stopping = self.issue, self._patient.stopping
         if issue.state is State.REMEDIATING:
             self._leave.resume()
+        ended = False
         try:
             while not (issue.closed or stopping.is_set() or self._waiting.abandoned):
                 await self._make(decision.next_move(issue, self._patient.mode))
                 self._diagnosis.record_late()
+            ended = issue.closed
         finally:
             self._diagnosis.close()
             self._approval.close()
-            if issue.closed or stopping.is_set():
-                # Not where log or host failed: the heal goes on in a moment, in its old place.
+            if ended or stopping.is_set():
+                # Not where log or host failed, though it were in the last append: by the log the
+                # heal goes on, in a moment and in its old place.
                 self._leave.give_back()
             if issue.closed:
                 self._instance.release()

@@ -36,7 +36,8 @@ async def stop(
         process.signal(signal.SIGKILL if process in killed else signal.SIGTERM)
     survivors = await wait_gone(alive, timeout=grace)
     for process in survivors:
-        process.signal(signal.SIGKILL)
+        if process not in killed:
+            process.signal(signal.SIGKILL)
     killed.update(survivors)
     unkillable = set(await wait_gone(survivors, timeout=kill_wait))
     gone = [process for process in processes if process not in unkillable]

@@ -265,7 +265,8 @@ class FakeHost:
         late = await _wait_gone(alive, grace)
         await self._called("stop")
         for process in late:
-            self.world.send(process, signal.SIGKILL)
+            if process not in at_once:
+                self.world.send(process, signal.SIGKILL)
         unkillable = await _wait_gone(late, self._kill_wait)
         gone = [process for process in asked if process not in unkillable]
         return Stopped(

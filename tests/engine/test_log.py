@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
 from healer.domain.events import (
+    Event,
     HealWithheld,
     IssueDetected,
+    IssueVerified,
     ProcessAdopted,
+    RemediationStarted,
     StepSettled,
     StepStarted,
     StepSucceeded,
 )
 from healer.domain.playbook import Settlement
+from healer.domain.spec import Budget
 from healer.engine import HealRequest
 from healer.errors import HealWithheldError
 from healer.testing import Program
@@ -73,6 +78,39 @@ async def test_an_outcome_that_could_not_be_written_is_looked_for_and_not_repeat
     assert len(stage.world.starts) == 2
     assert stage.answers()
     assert stage.host.holding == ()
+
+
+@in_virtual_time
+async def test_a_heal_whose_end_could_not_be_written_gives_its_place_to_nobody() -> None:
+    first, second = spec("first", PORT), spec("second", PORT + 1)
+    budget = Budget(max_concurrent=1, min_unhealthy=10)
+    slow = {each.name: Program(name=each.name, ready_after=1.0) for each in (first, second)}
+    stage = Stage(first, second, budget=budget, programs=slow)
+    async with stage:
+        await stage.healthy()
+        brought_up = len(await stage.log.read(limit=100_000))
+        refused: list[int] = []
+
+        def refuses(events: Sequence[Event]) -> bool:
+            ends = any(isinstance(event, IssueVerified) for event in events) and len(refused) < 3
+            refused.extend([1] * ends)
+            return ends
+
+        stage.log.refuses = refuses
+        stage.crash(PORT)
+        stage.crash(PORT + 1)
+        await stage.ended(4)
+    assert len(refused) == 3
+    acting: set[str] = set()
+    for recorded in (await stage.log.read(limit=100_000))[brought_up:]:
+        match recorded.event:
+            case RemediationStarted(originator_id=issue):
+                acting.add(issue)
+                assert len(acting) == 1
+            case IssueVerified(originator_id=issue):
+                acting.discard(issue)
+            case _:
+                pass
 
 
 @in_virtual_time

@@ -65,6 +65,19 @@ async def test_a_failure_is_shown_with_its_own_last_line(tmp_path: Path, hold: H
     assert caught.value.exit_code == -9
 
 
+async def test_a_failure_names_the_program_and_not_its_other_words(
+    tmp_path: Path, hold: Holder
+) -> None:
+    hook = ("sh", "-c", "exit 3", "--token", "hunter2")
+    built = launcher(tmp_path, hold, *hook, stop=list(hook))
+    with pytest.raises(LaunchError, match="cannot start 'chat_api': 'sh' ended with 3") as caught:
+        await built.start(8220, "launch-1")
+    assert "hunter2" not in str(caught.value)
+    with pytest.raises(LaunchError, match="cannot stop 'chat_api': 'sh' ended with 3") as caught:
+        await built.stop(8220)
+    assert "hunter2" not in str(caught.value)
+
+
 async def test_what_it_leaves_running_is_not_waited_for_and_can_write(
     tmp_path: Path, hold: Holder
 ) -> None:

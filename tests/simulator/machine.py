@@ -35,7 +35,8 @@ class Machine(World):
     """A world whose pids wrap, that knows the component of every process (None: a stranger's)."""
 
     def __init__(self, *, pidfd_inodes: bool) -> None:
-        self.owners: dict[int, str | None] = {}
+        # The process is kept with it: a number that meant one must never mean another.
+        self.owners: dict[int, tuple[WorldProcess, str | None]] = {}
         self.on_signal: Callable[[WorldProcess, int], None] = lambda _process, _number: None
         self.on_end: Callable[[WorldProcess], None] = lambda _process: None
         self.last: dict[str, WorldProcess] = {}
@@ -59,12 +60,13 @@ class Machine(World):
 
     def own(self, process: WorldProcess, component: str | None) -> None:
         """Say whose a process is."""
-        self.owners[id(process)] = component
+        self.owners[id(process)] = (process, component)
         if component is not None:
             self.last[component] = process
 
     def owner(self, process: WorldProcess) -> str | None:
-        return self.owners.get(id(process))
+        _, component = self.owners.get(id(process), (process, None))
+        return component
 
     def owned(self, component: str) -> list[WorldProcess]:
         """The living processes of a component."""

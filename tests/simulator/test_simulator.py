@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -15,12 +16,19 @@ from tests.simulator.case import Case, generate
 from tests.simulator.simulation import run
 
 SEEDS = 60
+BROKE = ROOT / "tests/simulator/broke"
+"""Cases in which something was broken, each shrunk to the faults that it needs."""
 
 
 def test_nothing_is_broken_in_two_virtual_hours_of_many_seeds() -> None:
     for seed in range(SEEDS):
         result = run(generate(seed))
         assert result.broken is None, f"seed {seed}: {result.broken}"
+
+
+@pytest.mark.parametrize("path", sorted(BROKE.glob("*.json")), ids=lambda path: path.stem)
+def test_what_was_broken_once_holds(path: Path) -> None:
+    assert run(Case.load(path.read_bytes())).broken is None
 
 
 @pytest.mark.soak

@@ -72,8 +72,9 @@ class HookLauncher:
             os.close(log)
         if ran.exit_code != 0:
             said = await asyncio.to_thread(self._said_since, begin)
+            # The program only: its other words may be secrets, and this goes into the log.
             raise LaunchError(
-                f"cannot {verb} {self._name!r}: {printable(shlex.join(argv))} ended with "
+                f"cannot {verb} {self._name!r}: {printable(argv[0])!r} ended with "
                 f"{ran.exit_code}: {Ran(ran.exit_code, said).last_line}",
                 exit_code=ran.exit_code,
             )

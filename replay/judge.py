@@ -1,11 +1,13 @@
 """What the events of a log say, one after the other: readable, and legal.
 
 Judging needs none of the hashes, and hashing none of the events. So a long log in a file is judged
-by a second process, which reads the same rows for itself, while the first one follows the chain.
+by a second process, which reads the same rows for itself, while the first one follows the chain and
+reads what need only be readable, so that both are done at the same time.
 """
 
 from __future__ import annotations
 
+import gc
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -14,22 +16,34 @@ from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from multiprocessing import get_context
+from types import MappingProxyType
 from typing import Any, Final
 
-from healer.domain.events import Event, Fact, IssueDetected, IssueFailed, IssueVerified
+from healer.domain.events import (
+    CheckRecorded,
+    Event,
+    Fact,
+    IssueDetected,
+    IssueFailed,
+    IssueVerified,
+)
 from healer.errors import StoreError
 from healer.store.codec import Codec
 from healer.store.compiled import CompiledReader
 from replay.archive import Archive, Row
 from replay.audit import Audit, Problem
 
-__all__ = ["KEPT", "NOT_A_ROW", "Judge", "Verdict", "judging"]
+__all__ = ["ASIDE", "KEPT", "NOT_A_ROW", "Judge", "Schema", "Verdict", "judging"]
 
 KEPT: Final = 100
 """Problems that are kept; of more than these only the number is told."""
 
 NOT_A_ROW: Final = (AttributeError, TypeError, struct.error)
 """What a table that was made anew without its types leads to."""
+
+ASIDE: Final[Mapping[str, type[Event]]] = MappingProxyType({CheckRecorded.TOPIC: CheckRecorded})
+"""Topics of which the audit asks nothing but that they come while their issue is open: half of what
+there is to read."""
 
 Again = Callable[[], AbstractContextManager[Archive]]
 
@@ -49,57 +63,94 @@ class Verdict:
     events: int = 0
 
 
-class Judge:
-    """Judges batches of rows, in log order. `carried` are the issues that are open where they
-    begin, whose own beginning stands in an archive that is not here: nobody can judge those."""
+class Schema:
+    """Whether rows can be read, and say the same time twice."""
 
-    def __init__(self, carried: Mapping[str, str], codec: Codec | None = None) -> None:
-        self.verdict = Verdict([], 0, dict(carried))
+    def __init__(self, codec: Codec | None = None) -> None:
+        self.problems: list[Problem] = []
+        self.found = 0
         self._codec = codec or Codec()
-        self._audit = Audit()
         # Another codec knows other events.
         self._light = None if codec else CompiledReader()
-        self._unknown = frozenset(carried)
 
-    def take(self, rows: Sequence[Row]) -> None:
-        """Judge the next rows."""
-        look, light_of, open_issues = self._audit.look, self._light, self.verdict.open
-        self.verdict.events += len(rows)
+    def look(self, row: Row) -> Any:
+        """The event of a row; None where it cannot be read."""
+        fields = self._light.read(row[3], row[5]) if self._light else None
+        if fields is not None and _microseconds(fields.timestamp) == row[4]:  # type: ignore[attr-defined]
+            return fields
+        return self._read(row)
+
+    def take(self, rows: Iterable[Row]) -> None:
+        """Look at those of `rows` that a judge which reads `aside` leaves out."""
+        look = self.look
         for row in rows:
-            position, stream, version, topic, time, body, _ = row
-            fields: Any = light_of.read(topic, body) if light_of else None
-            if fields is None or _microseconds(fields.timestamp) != time:
-                fields = self._read(row)
-                if fields is None:
-                    continue
-            kind: type[Event] = getattr(fields, "REAL", None) or type(fields)
-            if stream not in self._unknown:
-                for problem in look(position, stream, version, kind, fields):
-                    if problem.code not in _TOLD_ELSEWHERE:
-                        self._add(problem)
-            if kind is IssueDetected:
-                open_issues[stream] = fields.component
-            elif kind is IssueVerified or kind is IssueFailed:
-                open_issues.pop(stream, None)
+            if row[3] in ASIDE:
+                look(row)
+
+    def add(self, problem: Problem) -> None:
+        """Keep `problem`, or count it where there are too many."""
+        self.found += 1
+        if len(self.problems) < KEPT:
+            self.problems.append(problem)
 
     def _read(self, row: Row) -> Fact | None:
-        """The event by the codec, which decides; None where it cannot be read."""
+        """The event by the codec, which decides."""
         position, stream, version, topic, time, body, _ = row
         try:
             event = self._codec.decode(stream, version, topic, body, place=f"event {position}")
         except StoreError as error:
-            self._add(Problem(position, f"{stream}/{version}", "unreadable", str(error)))
+            self.add(Problem(position, f"{stream}/{version}", "unreadable", str(error)))
             return None
         if (event.timestamp - _EPOCH) // _MICROSECOND != time:
             why = f"its column time says {time}, its body {event.timestamp}"
             message = f"cannot accept event {position}: {why}"
-            self._add(Problem(position, event.event_id, "time", message))
+            self.add(Problem(position, event.event_id, "time", message))
         return event
 
-    def _add(self, problem: Problem) -> None:
-        self.verdict.found += 1
-        if len(self.verdict.kept) < KEPT:
-            self.verdict.kept.append(problem)
+
+class Judge:
+    """Judges batches of rows, in log order. `carried` are the issues that are open where they
+    begin, whose own beginning stands in an archive that is not here: nobody can judge those. With
+    `aside` somebody else reads those that only have to be readable (see `ASIDE`)."""
+
+    def __init__(
+        self, carried: Mapping[str, str], codec: Codec | None = None, *, aside: bool = False
+    ) -> None:
+        self._open = dict(carried)
+        self._events = 0
+        self._schema = Schema(codec)
+        self._audit = Audit()
+        self._unknown = frozenset(carried)
+        self._aside = aside
+
+    @property
+    def verdict(self) -> Verdict:
+        """What was found so far."""
+        schema = self._schema
+        return Verdict(schema.problems, schema.found, self._open, self._events)
+
+    def take(self, rows: Sequence[Row]) -> None:
+        """Judge the next rows."""
+        look, read, open_issues = self._audit.look, self._schema.look, self._open
+        self._events += len(rows)
+        for row in rows:
+            position, stream, version, topic, _, _, _ = row
+            kind = ASIDE.get(topic)
+            fields: Any = None
+            if kind is None or not self._aside:
+                fields = read(row)
+            if kind is None:
+                if fields is None:
+                    continue
+                kind = getattr(fields, "REAL", None) or type(fields)
+            if stream not in self._unknown:
+                for problem in look(position, stream, version, kind, fields):
+                    if problem.code not in _TOLD_ELSEWHERE:
+                        self._schema.add(problem)
+            if kind is IssueDetected:
+                open_issues[stream] = fields.component
+            elif kind is IssueVerified or kind is IssueFailed:
+                open_issues.pop(stream, None)
 
 
 def _microseconds(moment: datetime) -> int | None:
@@ -107,8 +158,8 @@ def _microseconds(moment: datetime) -> int | None:
 
 
 class judging:  # noqa: N801 - a context manager that reads as one
-    """Judges the events of the log that `again` opens, up to position `head`, in a process of its
-    own while the context lasts; `verdict` waits for what it found."""
+    """Judges the events of the log that `again` opens, up to position `head`, those of `ASIDE` not
+    read, in a process of its own while the context lasts; `verdict` waits for what it found."""
 
     def __init__(self, again: Again, head: int, carried: Mapping[str, str]) -> None:
         self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
@@ -130,7 +181,9 @@ class judging:  # noqa: N801 - a context manager that reads as one
 
 
 def _judge(again: Again, head: int, carried: Mapping[str, str]) -> Verdict:
-    judge = Judge(carried)
+    # Nothing in a row or an event is a circle, and the process ends with it.
+    gc.disable()
+    judge = Judge(carried, aside=True)
     with again() as archive, closing(_until(archive.rows(), head)) as batches:
         try:
             for rows in batches:

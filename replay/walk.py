@@ -10,7 +10,7 @@ from healer.store.chain import genesis, link
 from healer.store.codec import Codec
 from replay.archive import Archive, Row
 from replay.audit import Problem
-from replay.judge import KEPT, NOT_A_ROW, Judge, Verdict, judging
+from replay.judge import KEPT, NOT_A_ROW, Judge, Schema, Verdict, judging
 from replay.seal import UNSIGNED, Seals
 
 __all__ = ["BESIDE", "Progress", "Walk"]
@@ -109,10 +109,12 @@ class Walk:
             self._deep and self._codec is None and archive.head - self._position >= self._beside
         )
         if beside:
+            schema = Schema()
             with judging(archive.again(), archive.head, self._open) as judge:
                 try:
-                    self._pass(start, None)
+                    self._pass(start, schema)
                 finally:
+                    self._count(schema.problems, schema.found)
                     # What was not judged to its end, for whatever reason, is judged here.
                     verdict = judge.verdict()
                     whole = verdict is not None and verdict.events == self.events
@@ -125,7 +127,7 @@ class Walk:
             if alone is not None:
                 self._take_over(alone.verdict)
 
-    def _pass(self, start: bytes, judge: Judge | None) -> None:
+    def _pass(self, start: bytes, judge: Judge | Schema | None) -> None:
         total = self._archive.head
         self._progress(self._position, total)
         previous = start
@@ -136,7 +138,7 @@ class Walk:
             self._progress(self._position, total)
 
     def _rejudged(self) -> Verdict:
-        judge = Judge(self._open)
+        judge = Judge(self._open, aside=True)
         try:
             for batch in self._archive.rows():
                 judge.take(batch)
@@ -146,9 +148,12 @@ class Walk:
 
     def _take_over(self, verdict: Verdict) -> None:
         self._open = verdict.open
-        for problem in verdict.kept:
+        self._count(verdict.kept, verdict.found)
+
+    def _count(self, kept: Sequence[Problem], found: int) -> None:
+        for problem in kept:
             self.add(problem)
-        self.found += verdict.found - len(verdict.kept)
+        self.found += found - len(kept)
 
     def _follow(self, batch: Sequence[Row], previous: bytes) -> bytes:
         versions, marks, after = self._versions, self._marks, self._position

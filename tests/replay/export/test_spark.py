@@ -29,7 +29,7 @@ pytestmark = [
     pytest.mark.skipif(
         importlib.util.find_spec("pyspark") is None, reason="pyspark is not installed: make spark"
     ),
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(1000),
 ]
 
 
@@ -52,7 +52,7 @@ def test_a_rebuild_on_spark_from_parquet_has_the_figures_of_the_local_one(tmp_pa
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=170,
+        timeout=900,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr

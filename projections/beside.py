@@ -75,7 +75,7 @@ async def _fold(
     file: Path, projections: Sequence[Projection[Any]], until: int, progress: Progress
 ) -> Fold:
     fold = Fold(projections)
-    batches = lean_rows(file, until=until, without=fold.skipped, timed=fold.timed)
+    batches = lean_rows(file, until=until, without=fold.skipped, marks=fold.marks, timed=fold.timed)
     loop = asyncio.get_running_loop()
 
     def step() -> bool:

@@ -17,7 +17,7 @@ from healer.domain.events import (
 )
 from healer.domain.playbook import Finding
 from projections.past import Past, seconds
-from projections.projection import Json, micros
+from projections.projection import Json
 from projections.training_column import FINDINGS
 
 __all__ = ["NO_PLAYBOOK", "Decision", "OpenIssue"]
@@ -39,7 +39,7 @@ class OpenIssue:
     __slots__ = ("before", "component", "decision", "detected", "event", "failed", "findings",
                  "issue_type", "ordinal")  # fmt: skip
 
-    def __init__(self, event: IssueDetected, past: Past) -> None:
+    def __init__(self, event: IssueDetected, past: Past, now: int) -> None:
         self.event = event
         self.component = event.component
         self.issue_type = str(event.issue_type)
@@ -47,21 +47,19 @@ class OpenIssue:
         self.ordinal = 0
         self.decision: Decision | None = None
         self.before, self.failed = past.total, past.failed
-        self.detected = micros(event.timestamp)
+        self.detected = now
 
     def diagnosed(self, event: DiagnosisCompleted) -> None:
         self.issue_type = str(event.issue_type)
         self.findings = event.findings
 
-    def decide(self, position: int, event: RouteChosen, past: Past) -> Decision:
-        """A new decision; what was known is taken down now and never touched again."""
-        now = micros(event.timestamp)
+    def decide(self, position: int, event: RouteChosen, past: Past, now: int) -> Decision:
+        """A new decision, made at `now` in microseconds; what was known is taken down now and never
+        touched again."""
         detected = self.event
         evidence = detected.evidence
         reported = detected.actor.startswith(_PEOPLE)
-        known = past.features(
-            event.timestamp, now, total=self.before, failed=self.failed, mine=self.detected
-        )
+        known = past.features(now, total=self.before, failed=self.failed, mine=self.detected)
         row: dict[str, Json] = {
             "decision_id": event.event_id,
             "position": position,

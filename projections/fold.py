@@ -12,7 +12,7 @@ from healer.domain.events import EVENT_TYPES
 from healer.errors import UnknownNameError
 from healer.ports import Recorded
 from healer.store.compiled import LIGHT, REFUSALS, CompiledReader, Unreadable
-from healer.store.lean import LeanRow
+from healer.store.lean import ESCAPE, LeanRow
 from projections.projection import (
     Case,
     Json,
@@ -107,9 +107,16 @@ class Fold:
             if all(each.cases.table()[kind] is None or kind in each.cases.timed for each in going)
         )
 
+    @property
+    def marks(self) -> dict[str, bytes]:
+        """Topics of whose events none but those that hold this mark is needed (see `consume`)."""
+        ways, _ = self._by_topic()
+        return {topic: mark for topic, (mark, _, _) in ways.items() if mark is not None}
+
     def consume(self, rows: Iterable[LeanRow], end: int, latest: int) -> None:
         """As `apply`, with all events up to position `end` as they are stored, those of topics in
-        `skipped` left out; `latest` is the latest time of all of them. The states are the same."""
+        `skipped` and those without their mark left out; `latest` is the latest time of all of them.
+        The states are the same."""
         routes, topics = self._by_topic()
         at = self.position
         for position, stream, version, topic, body in rows:
@@ -121,7 +128,7 @@ class Fold:
                     self._one(position, stream, version, topic, body)
                 continue
             mark, decode, cases = route
-            escaped = b"\\u" in body
+            escaped = ESCAPE in body
             if mark is not None and mark not in body and not escaped:
                 continue
             event: Any = None

@@ -28,9 +28,7 @@ class Window:
             "health_before": str(event.before),
             "epoch": event.epoch,
             "probe_reason": None if event.probe is None else str(event.probe.reason),
-            **past.features(
-                event.timestamp, self.began, total=past.total, failed=past.failed, mine=None
-            ),
+            **past.features(self.began, total=past.total, failed=past.failed, mine=None),
         }
 
     @property

@@ -25,7 +25,7 @@ def main(file: str, until: str, *names: str) -> int:
     fold = Fold([each for each in ALL if each.name in names])
     try:
         for batch in lean_rows(
-            Path(file), until=int(until), without=fold.skipped, timed=fold.timed
+            Path(file), until=int(until), without=fold.skipped, marks=fold.marks, timed=fold.timed
         ):
             fold.consume(*batch)
     except HealerError as error:

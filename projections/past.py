@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Final
 
 from healer.domain.playbook import Check
@@ -19,6 +18,11 @@ _WINDOWS: Final = tuple(
 )
 _LONGEST: Final = max(width for _, width in _WINDOWS)
 _RESOURCES: Final = tuple((name, f"resource_{name}") for name in RESOURCES)
+_NUMBERS: Final = (int, float)
+_HOUR: Final = 3_600 * _MICRO
+_DAY: Final = 24 * _HOUR
+_THURSDAY: Final = 3
+"""The weekday of the first of January 1970, from Monday as 0."""
 _NO_RESOURCES: Final[Json] = {column: None for _, column in _RESOURCES}
 
 
@@ -58,28 +62,30 @@ class Past:
 
     def note(self, check: Check, now: int) -> None:
         """The machine was read at `now`; a reading that failed leaves the one before."""
+        facts = check.facts
         figures = {
             column: float(value)
             for name, column in _RESOURCES
-            if isinstance(value := check.facts.get(name), int | float)
+            if name in facts and isinstance(value := facts[name], _NUMBERS)
         }
         if figures:
             self.reading, self.read = _NO_RESOURCES | figures, now
 
     def features(
-        self, moment: datetime, now: int, *, total: int, failed: int | None, mine: int | None
+        self, now: int, *, total: int, failed: int | None, mine: int | None
     ) -> dict[str, Json]:
-        """The columns of the past as they stand at `moment`, which is `now` in microseconds.
+        """The columns of the past as they stand at `now`, in microseconds since 1970.
 
         Of an issue under way only the failures in front of it count: `total` of them, the last at
         `failed`; its own detection, which is among `failures`, was at `mine`.
         """
         row: dict[str, Json] = {"criticality": self.criticality, "mode": self.mode}
-        end = len(self.failures)
+        failures = self.failures
+        end = len(failures)
         for name, width in _WINDOWS:
             begun = now - width
             own = mine is not None and mine >= begun
-            row[name] = end - bisect_left(self.failures, begun) - own
+            row[name] = end - bisect_left(failures, begun) - own
         row["failures_total"] = total
         row["since_last_failure"] = seconds(failed, now)
         row["since_last_heal"] = seconds(self.healed, now)
@@ -89,7 +95,6 @@ class Past:
         row["previous_healed_by"] = self.healed_by
         row |= _NO_RESOURCES if self.reading is None else self.reading
         row["resource_age"] = seconds(self.read, now)
-        utc = moment.astimezone(UTC)
-        row["hour"] = utc.hour
-        row["weekday"] = utc.weekday()
+        row["hour"] = now // _HOUR % 24
+        row["weekday"] = (now // _DAY + _THURSDAY) % 7
         return row

@@ -90,4 +90,4 @@ _cases: Cases[PlaybookStats] = Cases()
 follow_issues(_cases, IssueRecord, _finish)
 _cases.ignore(*COMPONENT_EVENTS, *FLEET_EVENTS)
 
-PLAYBOOK_STATS = Projection("playbook_stats", 1, PlaybookStats, _cases, _view, _merge)
+PLAYBOOK_STATS = Projection("playbook_stats", 2, PlaybookStats, _cases, _view, _merge)

@@ -263,4 +263,4 @@ def _merge(left: Recommendations, right: Recommendations) -> Recommendations:
     return left
 
 
-RECOMMENDATIONS = Projection("recommendations", 1, Recommendations, _cases, _view, _merge)
+RECOMMENDATIONS = Projection("recommendations", 2, Recommendations, _cases, _view, _merge)

@@ -10,7 +10,7 @@ Issue types are those after diagnosis.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
@@ -31,9 +31,17 @@ from healer.domain.events import (
 from projections.book import COMPONENT_EVENTS, FLEET_EVENTS, follow_issues
 from projections.projection import Cases, Json, Projection
 from projections.record import IssueRecord, Outcome, Run
-from projections.statistic import Sample, Tally
+from projections.statistic import Sample, Tally, rounded
 
 __all__ = ["STATS", "Stats"]
+
+
+def _samples() -> defaultdict[str, Sample]:
+    return defaultdict(Sample)
+
+
+def _tallies() -> defaultdict[str, Tally]:
+    return defaultdict(Tally)
 
 
 @dataclass(slots=True)
@@ -41,16 +49,17 @@ class Grouped:
     """A sample of all issues, and of each group of them."""
 
     overall: Sample = field(default_factory=Sample)
-    by_issue_type: dict[str, Sample] = field(default_factory=dict)
-    by_component: dict[str, Sample] = field(default_factory=dict)
-    by_playbook: dict[str, Sample] = field(default_factory=dict)
+    by_issue_type: defaultdict[str, Sample] = field(default_factory=_samples)
+    by_component: defaultdict[str, Sample] = field(default_factory=_samples)
+    by_playbook: defaultdict[str, Sample] = field(default_factory=_samples)
 
     def add(self, record: IssueRecord, duration: int) -> None:
-        self.overall.add(duration)
-        self.by_issue_type.setdefault(record.issue_type, Sample()).add(duration)
-        self.by_component.setdefault(record.component, Sample()).add(duration)
+        place = rounded(duration)
+        self.overall.count(duration, place)
+        self.by_issue_type[record.issue_type].count(duration, place)
+        self.by_component[record.component].count(duration, place)
         if record.healed_by is not None:
-            self.by_playbook.setdefault(record.healed_by, Sample()).add(duration)
+            self.by_playbook[record.healed_by].count(duration, place)
 
     def merge(self, other: Grouped) -> None:
         self.overall.merge(other.overall)
@@ -60,7 +69,7 @@ class Grouped:
             (self.by_playbook, other.by_playbook),
         ):
             for key, sample in theirs.items():
-                mine.setdefault(key, Sample()).merge(sample)
+                mine[key].merge(sample)
 
     def view(self) -> Json:
         return {
@@ -81,9 +90,9 @@ class Stats:
     escalated: Counter[str] = field(default_factory=Counter)
     recovered: int = 0
     healings: Tally = field(default_factory=Tally)
-    by_issue_type: dict[str, Tally] = field(default_factory=dict)
-    by_component: dict[str, Tally] = field(default_factory=dict)
-    playbooks: dict[str, Tally] = field(default_factory=dict)
+    by_issue_type: defaultdict[str, Tally] = field(default_factory=_tallies)
+    by_component: defaultdict[str, Tally] = field(default_factory=_tallies)
+    playbooks: defaultdict[str, Tally] = field(default_factory=_tallies)
     detect: Grouped = field(default_factory=Grouped)
     resolve: Grouped = field(default_factory=Grouped)
 
@@ -99,7 +108,7 @@ def _finish(state: Stats, _position: int, record: IssueRecord) -> None:
     for escalated in record.escalations:
         state.escalated[escalated.reason] += 1
     for run in _runs(record):
-        state.playbooks.setdefault(run.playbook, Tally()).add(success=bool(run.success))
+        state.playbooks[run.playbook].add(success=bool(run.success))
     if record.seen_after is not None:
         state.detect.add(record, record.seen_after)
     if record.outcome == Outcome.RECOVERED:
@@ -108,8 +117,8 @@ def _finish(state: Stats, _position: int, record: IssueRecord) -> None:
     if healed is None:
         return
     state.healings.add(success=healed)
-    state.by_issue_type.setdefault(record.issue_type, Tally()).add(success=healed)
-    state.by_component.setdefault(record.component, Tally()).add(success=healed)
+    state.by_issue_type[record.issue_type].add(success=healed)
+    state.by_component[record.component].add(success=healed)
     if healed and record.resolved_in is not None:
         state.resolve.add(record, record.resolved_in)
 
@@ -184,7 +193,7 @@ def _merge(left: Stats, right: Stats) -> Stats:
         (left.playbooks, right.playbooks),
     ):
         for key, tally in theirs.items():
-            mine.setdefault(key, Tally()).merge(tally)
+            mine[key].merge(tally)
     left.detect.merge(right.detect)
     left.resolve.merge(right.resolve)
     return left
@@ -209,4 +218,4 @@ _NOT_COUNTED: Final = (
 follow_issues(_cases, IssueRecord, _finish, ignore=_NOT_COUNTED)
 _cases.ignore(*COMPONENT_EVENTS, *FLEET_EVENTS)
 
-STATS = Projection("stats", 1, Stats, _cases, _view, _merge)
+STATS = Projection("stats", 2, Stats, _cases, _view, _merge)

@@ -119,11 +119,12 @@ def _detected(state: Training, _position: int, event: IssueDetected) -> None:
     state.latest = max(state.latest, now)
     life = state.life(event.component)
     state.settle(life, now, again=True)
-    for window in life.windows:
-        if window.failed is None:
-            window.failed = now
-    state.leave(life)
-    state.open[event.originator_id] = OpenIssue(event, life.past)
+    if life.windows:
+        for window in life.windows:
+            if window.failed is None:
+                window.failed = now
+        state.leave(life)
+    state.open[event.originator_id] = OpenIssue(event, life.past, now)
     life.past.fail(now)
     life.past.criticality = str(event.criticality)
 
@@ -141,14 +142,12 @@ def _diagnosed(
     issue.diagnosed(event)
 
 
-def _routed(
-    state: Training, position: int, event: RouteChosen, issue: OpenIssue, _now: int
-) -> None:
+def _routed(state: Training, position: int, event: RouteChosen, issue: OpenIssue, now: int) -> None:
     if issue.decision is not None:
         issue.decision.rerouted()
         state.emit(DECISIONS, issue.decision.row(recurred=None))
     state.ask(issue.component, position)
-    issue.decide(position, event, state.life(issue.component).past)
+    issue.decide(position, event, state.life(issue.component).past, now)
 
 
 def _remediating(
@@ -324,7 +323,7 @@ def training(
             f"cannot look for recurrences within {recurrence_window} s; allowed: more than 0"
         )
     width = round(recurrence_window * _MICRO)
-    return Projection("training", 1, lambda: Training(sink, width), _cases, _view, _merge)
+    return Projection("training", 2, lambda: Training(sink, width), _cases, _view, _merge)
 
 
 TRAINING = training()

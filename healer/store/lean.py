@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator
+from collections.abc import Collection, Generator, Mapping
 from contextlib import closing
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from healer.store.cold import Cold, segments_of
 from healer.store.connection import connect, refusals
 
-__all__ = ["LeanBatch", "LeanRow", "lean_rows"]
+__all__ = ["ESCAPE", "LeanBatch", "LeanRow", "lean_rows"]
 
 LeanRow = tuple[int, str, int, str, bytes]
 """Position, stream, version, topic, body."""
@@ -18,16 +19,26 @@ LeanRow = tuple[int, str, int, str, bytes]
 LeanBatch = tuple[list[LeanRow], int, int]
 """Rows, the position that they reach to, and the latest time up to there that was seen."""
 
+ESCAPE: Final = b"\\u"
+"""What any text in a body may hide behind."""
+
 _BATCH: Final = 1024
 """Positions that are read at once: what stays in the processor's own memory."""
 
 
 def lean_rows(
-    file: Path, *, until: int, without: Collection[str] = (), timed: bool = True, after: int = 0
+    file: Path,
+    *,
+    until: int,
+    without: Collection[str] = (),
+    marks: Mapping[str, bytes] = MappingProxyType({}),
+    timed: bool = True,
+    after: int = 0,
 ) -> Generator[LeanBatch, None, None]:
     """The events of the log in `file` behind `after` up to position `until`, archived ones too, in
-    log order, those of the topics `without` left out; the times of all of them are looked at when
-    `timed`.
+    log order; those of the topics `without` left out, and of the topics in `marks` those whose body
+    neither holds the mark nor an escape, behind which it might hide. The times of all of them are
+    looked at when `timed`.
 
     Blocks. Each batch is read in a transaction of its own, so that whoever writes the log is not
     held up by who reads it.
@@ -35,13 +46,16 @@ def lean_rows(
     Raises:
         StoreError: the log, or an archive of it, cannot be read.
     """
-    marks = ",".join("?" * len(without))
+    unwanted = ",".join("?" * len(without))
+    marked = " AND (topic <> ? OR instr(body, ?) OR instr(body, ?))" * len(marks)
     select = (
         "SELECT position, stream, version, topic, body FROM event "  # noqa: S608 - only marks
-        f"WHERE position > ? AND position <= ? AND topic NOT IN ({marks}) ORDER BY position"
+        f"WHERE position > ? AND position <= ? AND topic NOT IN ({unwanted}){marked} "
+        "ORDER BY position"
     )
     latest = "SELECT max(time) FROM event WHERE position > ? AND position <= ?"
     skipped = tuple(without)
+    bound = (*skipped, *(each for topic, mark in marks.items() for each in (topic, mark, ESCAPE)))
     with refusals(f"read {file}"), closing(connect(file, writing=False)) as connection:
         cold = Cold(())
         try:
@@ -58,11 +72,11 @@ def lean_rows(
                         rows = [
                             (row[0], row[1], row[2], row[3], row[5])
                             for row in stored
-                            if row[3] not in skipped
+                            if row[3] not in skipped and _is_marked(row[3], row[5], marks)
                         ]
                         end, time = stored[-1][0], max(row[4] for row in stored)
                     else:
-                        rows = connection.execute(select, (after, end, *skipped)).fetchall()
+                        rows = connection.execute(select, (after, end, *bound)).fetchall()
                         time = None
                         if timed:
                             (time,) = connection.execute(latest, (after, end)).fetchone()
@@ -72,3 +86,8 @@ def lean_rows(
                 after = end
         finally:
             cold.close()
+
+
+def _is_marked(topic: str, body: bytes, marks: Mapping[str, bytes]) -> bool:
+    mark = marks.get(topic)
+    return mark is None or mark in body or ESCAPE in body

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from projections.statistic import Sample, Tally, microseconds, wilson
+from projections.statistic import Sample, Tally, microseconds, rounded, wilson
 
 DURATIONS = st.lists(st.integers(0, 10**12), max_size=200)
 
@@ -65,14 +65,32 @@ def test_an_empty_sample_has_no_figures():
 
 @given(DURATIONS.filter(bool), st.integers(1, 100))
 def test_a_percentile_is_the_smallest_value_that_enough_do_not_exceed(durations, percent):
-    sample = Sample(list(durations), sum(durations))
+    sample = Sample()
+    for duration in durations:
+        sample.add(duration)
     found = sample.percentile(percent)
     enough = [
         value
         for value in durations
         if sum(other <= value for other in durations) * 100 >= percent * len(durations)
     ]
-    assert found == min(enough)
+    assert found == rounded(min(enough))
+
+
+@given(st.integers(0, 10**15))
+def test_three_significant_digits_are_kept(duration):
+    shown = rounded(duration)
+    assert abs(shown - duration) * 200 <= duration
+    assert not set(str(shown)[3:]) - {"0"}
+    assert rounded(shown) == shown
+
+
+def test_a_sample_of_a_month_takes_no_more_room_than_one_of_a_day():
+    sample = Sample()
+    for duration in range(0, 10**9, 9973):
+        sample.add(duration)
+    assert len(sample) == 10**9 // 9973 + 1
+    assert len(sample.counts) <= 900 * 9
 
 
 @given(DURATIONS, DURATIONS, DURATIONS)

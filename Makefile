@@ -12,6 +12,7 @@ CREATED := $(VENV)/.created
 RUNTIME := $(VENV)/.runtime
 DEVELOPMENT := $(VENV)/.development
 SPARK := $(VENV)/.spark
+MUTATION := $(VENV)/.mutation
 
 # What a shell exports for its own Python must not leak into ours.
 unexport PYTHONPATH PYTHONHOME PIP_USER PIP_TARGET PIP_PREFIX VIRTUAL_ENV
@@ -84,6 +85,10 @@ spark: $(SPARK) ## Rebuild from a Parquet export on Apache Spark; needs Java 17
 	@$(BIN)/python -m pytest tests/replay/export/test_spark.py $(ARGS)
 
 # The oldest supported Python resolves to the largest tree: back-ports that newer ones do without.
+.PHONY: mutation
+mutation: $(MUTATION) ## Plant mistakes and count those that no test notices (ARGS="domain --children 2")
+	@$(BIN)/python -m tests.mutation $(ARGS)
+
 .PHONY: lock
 lock: $(CREATED) ## Resolve the lock files anew (ARGS=--upgrade to move the pins)
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
@@ -95,6 +100,8 @@ lock: $(CREATED) ## Resolve the lock files anew (ARGS=--upgrade to move the pins
 		--output-file requirements-dev.txt pyproject.toml
 	$(COMPILE) --constraint requirements-dev.txt --output-file requirements-spark.txt \
 		requirements-spark.in
+	$(COMPILE) --constraint requirements-dev.txt --output-file requirements-mutation.txt \
+		requirements-mutation.in
 COMPILE = @$(VENV)/lock/bin/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header --no-annotate $(ARGS)
 
@@ -134,4 +141,10 @@ $(DEVELOPMENT): requirements-dev.txt pyproject.toml | $(CREATED)
 $(SPARK): requirements-spark.txt | $(DEVELOPMENT)
 	@echo "installing $<"
 	@$(BIN)/python -m pip install --quiet --require-hashes --no-deps --no-build-isolation -r $<
+	@touch $@
+
+# What plants mistakes brings a terminal interface and a parser: beside what the tests need.
+$(MUTATION): requirements-mutation.txt | $(DEVELOPMENT)
+	@echo "installing $<"
+	@$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r $<
 	@touch $@

@@ -13,7 +13,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from healer.bootstrap import SystemClock
 from healer.domain.aggregate import Stamp
 from healer.domain.component import Component, component_stream
-from healer.domain.events import ComponentRegistered, Event, HealthChanged, PortRebound
+from healer.domain.events import (
+    BudgetReset,
+    ComponentRegistered,
+    ComponentRemoved,
+    Event,
+    HealthChanged,
+    PortRebound,
+)
 from healer.domain.health import Health
 from healer.domain.process import OwnerProof
 from healer.domain.spec import ComponentSpec, Mode
@@ -186,3 +193,25 @@ class Life(RuleBasedStateMachine):
 
 TestLife = Life.TestCase
 TestLife.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+
+
+def test_an_operator_s_reset_of_the_budget_says_how_much_was_spent() -> None:
+    component = registered()
+    component.reset_budget(5, "repaired", stamp=stamp(3))
+    (reset,) = component.collect_events()
+    assert isinstance(reset, BudgetReset)
+    assert (reset.attempts, reset.reason) == (5, "repaired")
+    assert (reset.timestamp, reset.actor, reset.node) == (stamp(3).now, "test", factory.NODE)
+
+
+def test_what_was_registered_is_removed_once() -> None:
+    component = Component(component_stream("chat_api"))
+    component.remove(stamp=stamp())
+    assert component.pending_events == ()
+    component = registered()
+    component.remove(stamp=stamp(3))
+    (removed,) = component.pending_events
+    assert isinstance(removed, ComponentRemoved)
+    assert (removed.timestamp, removed.actor) == (stamp(3).now, "test")
+    component.remove(stamp=stamp(4))
+    assert facts(component) == [ComponentRemoved]

@@ -93,8 +93,8 @@ def test_an_exit_is_unhealthy_whatever_was_counted() -> None:
 
 
 def test_a_gap_in_the_watch_voids_what_was_counted_and_not_the_epoch() -> None:
-    voided = HealthState(Health.SUSPECT, 7, 2, 0).voided()
-    assert voided == HealthState(Health.SUSPECT, 7, 0, 0)
+    for before in (HealthState(Health.SUSPECT, 7, 2, 0), HealthState(Health.SUSPECT, 7, 0, 1)):
+        assert before.voided() == HealthState(Health.SUSPECT, 7, 0, 0)
 
 
 def test_every_reason_has_one_of_three_outcomes() -> None:

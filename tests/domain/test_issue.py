@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from healer.domain.events import (
     Event,
     IssueFailed,
+    IssueTakenOver,
     IssueVerified,
     StepStarted,
     StepSucceeded,
@@ -283,3 +284,24 @@ class Life(RuleBasedStateMachine):
 
 TestLife = Life.TestCase
 TestLife.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+@pytest.mark.parametrize("history", [(), DIAGNOSED, ACTING])
+def test_who_takes_an_issue_over_names_the_one_given_up(history: tuple[str, ...]) -> None:
+    issue = given(*history)
+    issue.take_over("elsewhere", stamp=stamp(50))
+    (taken,) = issue.collect_events()
+    assert isinstance(taken, IssueTakenOver)
+    assert (taken.holder, taken.timestamp, taken.node) == (
+        "elsewhere",
+        stamp(50).now,
+        factory.NODE,
+    )
+    issue.take_over(None, stamp=stamp(51))
+    (again,) = issue.collect_events()
+    assert again.holder is None
+
+
+def test_an_issue_that_has_ended_cannot_be_taken_over() -> None:
+    with pytest.raises(IllegalCommandError, match="cannot take the issue over"):
+        given(*DONE, "see_healthy", "verify").take_over("elsewhere", stamp=stamp(50))

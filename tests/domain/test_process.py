@@ -64,6 +64,20 @@ def test_an_owner_is_proved_by_the_strongest_of_what_is_said(
     assert prove_owner(view(), OwnerSpec(**owner)) is proof  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("spec", [OwnerSpec(), OwnerSpec(user="chat"), OwnerSpec(cmdline="other")])
+def test_what_a_process_lacks_is_no_proof(spec: OwnerSpec) -> None:
+    bare = view(unit=None, cmdline=(), identity=factory.process(exe=None, cgroup=None))
+    assert prove_owner(bare, spec) is None
+
+
+def test_a_process_in_no_cgroup_is_in_none_that_could_be_named() -> None:
+    bare = view(identity=factory.process(cgroup=None))
+    assert prove_owner(bare, OwnerSpec(cgroup="XXXX")) is None
+    within = view(identity=factory.process(cgroup="/X/healer"))
+    assert prove_owner(within, OwnerSpec(cgroup="/X/")) is OwnerProof.CGROUP
+    assert prove_owner(within, OwnerSpec(cgroup="/XX")) is None
+
+
 def test_what_we_launched_is_ours_whatever_else_is_said() -> None:
     elsewhere = OwnerSpec(user="nobody")
     launch = Launch(launch_id="l1", leader=factory.process())

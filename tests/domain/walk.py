@@ -127,6 +127,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "see_stranger": look(healthy=True, strangers=True),
     "withhold": lambda issue, at: issue.withhold("paused", arithmetic={"a": 1.0}, stamp=at),
     "escalate": lambda issue, at: issue.escalate("deadline", stamp=at),
+    "take_over": lambda issue, at: issue.take_over("elsewhere", stamp=at),
     "verify": lambda issue, at: issue.verify(resolved_in=1.0, stamp=at),
     "fail": lambda issue, at: issue.fail("not_cured", resolved_in=1.0, stamp=at),
 }

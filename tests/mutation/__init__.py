@@ -1,0 +1,1 @@
+"""Plants mistakes in the code, one at a time, and asks whether a test notices."""

@@ -1,0 +1,49 @@
+"""The parts of the house whose tests are tried, each with the tests that are to notice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Modules to plant mistakes in, and the tests that answer for them (paths, or node ids)."""
+
+    modules: tuple[str, ...]
+    tests: tuple[str, ...]
+
+
+PARTS: Final = {
+    "domain": Part(modules=("healer/domain/*.py",), tests=("tests/domain",)),
+    "identity": Part(
+        modules=tuple(
+            f"healer/host/{name}.py"
+            for name in ("membership", "port", "process", "procfs", "protection", "termination")
+        ),
+        tests=("tests/host",),
+    ),
+    "store": Part(
+        modules=("healer/store/*.py",),
+        tests=(
+            "tests/store/test_archive.py",
+            "tests/store/test_checkpoint.py",
+            "tests/store/test_codec.py",
+            "tests/store/test_compiled.py",
+            "tests/store/test_sqlite.py",
+            "tests/store/test_url.py",
+            "tests/store/test_writer.py",
+        ),
+    ),
+    "verifier": Part(
+        modules=tuple(
+            f"replay/{name}.py"
+            for name in ("audit", "independent", "judge", "seal", "transition", "verify", "walk")
+        ),
+        tests=(
+            "tests/replay/test_audit.py",
+            "tests/replay/test_judge.py",
+            "tests/replay/test_verify.py",
+        ),
+    ),
+}

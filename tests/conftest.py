@@ -12,6 +12,7 @@ import inspect
 import os
 import secrets
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -155,6 +156,26 @@ def free_ports() -> Callable[[int], list[int]]:
 def free_port(free_ports: Callable[[int], list[int]]) -> int:
     """A port that is free on every address, for this test alone."""
     return free_ports(1)[0]
+
+
+# --- disks ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 2 MiB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mount = shutil.which("mount")
+    if mount is None or os.geteuid() != 0:
+        pytest.skip("only root may mount a small file system")
+    options = ["-t", "tmpfs", "-o", "size=2m", "none", str(place)]
+    if subprocess.run([mount, *options], capture_output=True, check=False).returncode:
+        pytest.skip("this machine does not let us mount")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 # --- processes -----------------------------------------------------------------------------------

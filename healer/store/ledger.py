@@ -341,6 +341,15 @@ class Ledger:
             return []
         return select(self._connection, self._codec, after=position, limit=self.head - position)
 
+    def prove(self) -> None:
+        """Make something durable that changes nothing.
+
+        Raises:
+            sqlite3.Error: it could not be done; this ledger must not be used again.
+        """
+        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        self._connection.execute(f"PRAGMA user_version = {version}")
+
     def checkpoint(self) -> None:
         """Bring the whole WAL into the file.
 

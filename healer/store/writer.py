@@ -21,6 +21,7 @@ from healer.store.answer import copy_of, resolve, tell
 from healer.store.codec import Encoded
 from healer.store.feed import Feed
 from healer.store.ledger import Ledger
+from healer.store.place import Place
 
 __all__ = ["Writer"]
 
@@ -47,8 +48,8 @@ class _Stop(NamedTuple):
 class Writer:
     """Appends to a ledger from a thread of its own.
 
-    `unavailable` says why the log cannot be written now, None while it can. `reopen` opens the log
-    again after a failure; `release` lets go of its lock when the thread ends.
+    `reopen` opens the log again after a failure, with its last connection still open elsewhere;
+    `release` lets go of its lock when the thread ends.
     """
 
     def __init__(
@@ -61,8 +62,10 @@ class Writer:
         *,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.unavailable: str | None = None
         self.broken = ledger.broken
+        self._failure: str | None = None
+        self._place = Place(file)
+        self._lost: str | None = None
         self._file = file
         self._ledger: Ledger | None = ledger
         self._head = ledger.head
@@ -88,6 +91,11 @@ class Writer:
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiting.put(_Append(entry, future))
         return await future
+
+    @property
+    def unavailable(self) -> str | None:
+        """Why the log cannot be written now; None while it can."""
+        return self._failure or self._place.problem()
 
     @property
     def head(self) -> int:
@@ -132,9 +140,12 @@ class Writer:
             group: list[_Append] = []
             then: _Change | _Stop | None = None
             try:
-                item = self._waiting.get(timeout=self._until_seal())
+                item = self._waiting.get(timeout=self._pause())
             except Empty:
-                self._seal()
+                if self._failure is None and self._lost is None:
+                    self._seal()
+                else:
+                    self._recover()
                 continue
             while True:
                 if not isinstance(item, _Append):
@@ -158,11 +169,25 @@ class Writer:
                 case None:
                     pass
 
-    def _until_seal(self) -> float | None:
+    def _pause(self) -> float | None:
+        """For how long there is nothing to do but to wait; None: until somebody asks."""
+        if self._failure is not None or self._lost is not None:
+            return _RETRY if self.broken is None else None
         return self._ledger.until_seal() if self._ledger else None
 
+    def _recover(self) -> None:
+        """See whether what failed works again, though nobody appends: who waits for that holds."""
+        try:
+            self._available().prove()
+        except StoreError:
+            return  # `unavailable` goes on saying why
+        except Exception as error:
+            self._fail(error)
+        else:
+            self._failure = None
+
     def _seal(self) -> None:
-        if self._ledger is None:
+        if self._ledger is None or self._lost is not None:
             return
         try:
             self._ledger.seal()
@@ -190,7 +215,9 @@ class Writer:
                 # could not be made durable, but whoever listens has to hear of it.
                 tell(group[0].future.get_loop(), self._feed.publish, recovered)
             outcomes = ledger.append([append.entry for append in group])
+            self._look()
             self._head = ledger.head
+            self._failure = None
         except StoreError as error:
             outcomes = [error] * len(group)
         except Exception as error:
@@ -202,39 +229,53 @@ class Writer:
         for loop, settled in by_loop.items():
             tell(loop, self._settle, settled)
 
+    def _look(self) -> None:
+        """The files are still those that were opened.
+
+        Raises:
+            StoreError: naming the one that is not.
+        """
+        self._lost = self._place.problem()
+        if self._lost is None:
+            return
+        if self._ledger is not None and self._place.has_file:
+            # What was acknowledged is in the file that was taken away: bring it into the other one.
+            self._ledger.checkpoint()
+        raise StoreError(f"cannot append to {self._file}: {self._lost}")
+
     def _available(self) -> Ledger:
+        self._look()
         if self._ledger is not None:
             return self._ledger
         now = self._monotonic()
         if now - self._tried < _RETRY:
-            raise StoreError(f"cannot append to {self._file}: {self.unavailable}")
+            raise StoreError(f"cannot append to {self._file}: {self._failure}")
         self._tried = now
         try:
             ledger = self._reopen()
         except StoreError as error:
             raise StoreError(
-                f"cannot append to {self._file}: {self.unavailable}; opening it again: {error}"
+                f"cannot append to {self._file}: {self._failure}; opening it again: {error}"
             ) from error
         if ledger.head < self._head:
-            self.unavailable = f"event {ledger.head + 1} was acknowledged and is missing"
+            self._failure = f"event {ledger.head + 1} was acknowledged and is missing"
             ledger.close()
-            raise StoreError(f"cannot append to {self._file}: {self.unavailable}")
+            raise StoreError(f"cannot append to {self._file}: {self._failure}")
         self._ledger = ledger
         self.broken = ledger.broken
-        self.unavailable = None
         return ledger
 
     def _fail(self, error: Exception) -> StoreError:
         word = getattr(error, "sqlite_errorname", type(error).__name__)
-        self.unavailable = f"the last write failed: {error} ({word})"
+        self._failure = f"the last write failed: {error} ({word})"
         self._tried = self._monotonic()
         ledger, self._ledger = self._ledger, None
         if ledger is not None:
             try:
                 ledger.close()
             except sqlite3.Error as problem:
-                self.unavailable += f"; closing it: {problem}"
-        failure = StoreError(f"cannot append to {self._file}: {self.unavailable}")
+                self._failure += f"; closing it: {problem}"
+        failure = StoreError(f"cannot append to {self._file}: {self._failure}")
         failure.__cause__ = error
         return failure
 

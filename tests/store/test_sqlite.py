@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import aclosing, closing
 from pathlib import Path
 
@@ -345,23 +343,6 @@ async def test_a_damaged_page_is_noticed(file: Path) -> None:
 # --- a disk that fails ---------------------------------------------------------------------------
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 2 MiB."""
-    place = tmp_path / "small"
-    place.mkdir()
-    mount = shutil.which("mount")
-    if mount is None or os.geteuid() != 0:
-        pytest.skip("only root may mount a small file system")
-    options = ["-t", "tmpfs", "-o", "size=2m", "none", str(place)]
-    if subprocess.run([mount, *options], capture_output=True, check=False).returncode:
-        pytest.skip("this machine does not let us mount")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "-l", str(place)], check=True)
-
-
 async def test_a_full_disk_stops_the_log_until_there_is_space(
     small_disk: Path, until: Until
 ) -> None:
@@ -387,7 +368,7 @@ async def test_a_full_disk_stops_the_log_until_there_is_space(
                 return False
             return True
 
-        await until.soon(appended, 5)
+        await until.soon(appended, 30)
         assert log.unavailable is None
         positions: list[int] = []
         while batch := await log.read(after=len(positions)):
@@ -395,6 +376,21 @@ async def test_a_full_disk_stops_the_log_until_there_is_space(
         assert positions == list(range(1, len(positions) + 1))
         assert len(positions) > acknowledged
         assert heard == positions
+
+
+async def test_a_log_says_that_the_disk_has_space_again_though_nobody_appends(
+    small_disk: Path, until: Until
+) -> None:
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(1_000_000))
+    async with opened(small_disk / "log.db") as log:
+        with pytest.raises(StoreError, match="the last write failed"):
+            await append_for_ever(log)
+        assert log.unavailable is not None
+        ballast.unlink()
+        await until.soon(lambda: log.unavailable is None, 30)
+        head = await log.head()
+        assert await log.append([factory.playbook_started(stream="new", version=1)]) > head
 
 
 async def test_a_read_only_file_system_is_refused_and_can_still_be_read(small_disk: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from healer.errors import IssueConflictError, StoreError
 from healer.ports import Recorded
 from healer.store.codec import Codec, Encoded
+from healer.store.connection import connect
 from healer.store.feed import Feed
 from healer.store.ledger import Ledger
 from healer.store.writer import Writer
@@ -43,6 +44,8 @@ class House:
         feed = Feed(self._read_nothing, poll=False)
         feed.listen(self.heard.extend)
         self.first = FailingLedger(file, CODEC, lambda: "log-1")
+        # As in a log that is in use, the ledger is not the last to have the file open.
+        self._reader = connect(file, writing=False)
         self.writer = Writer(
             file, self.first, self._open, feed, self._release, monotonic=lambda: self.now
         )
@@ -63,7 +66,7 @@ class House:
         )
 
     async def close(self) -> None:
-        await self.writer.close(lambda: None)
+        await self.writer.close(self._reader.close)
 
 
 @pytest.fixture

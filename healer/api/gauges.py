@@ -12,6 +12,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from healer.api.reload import Reload
+from healer.api.sink_gauges import sink_gauges
 from healer.api.stream import EventStreams
 from healer.bootstrap import Healer
 from healer.domain.health import Health
@@ -63,6 +64,7 @@ class Now(Collector):
     def collect(self) -> Iterable[Metric]:
         yield from self._components()
         yield from self._log()
+        yield from sink_gauges(self._healer)
         yield GaugeMetricFamily(
             "healer_config_last_reload_successful",
             "Whether the last attempt to read the configuration succeeded.",

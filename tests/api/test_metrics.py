@@ -25,7 +25,9 @@ DEPLOY = ROOT / "docs" / "deploy"
 needs_promtool = pytest.mark.skipif(not shutil.which("promtool"), reason="no promtool")
 needs_prometheus = pytest.mark.skipif(not shutil.which("prometheus"), reason="no prometheus")
 
-LABELS = {"component", "issue_type", "outcome", "reason", "playbook", "action", "health", "le"}
+LABELS = {"component", "issue_type", "outcome", "reason", "playbook", "action", "health", "le"} | {
+    "sink"
+}
 
 
 def figures(text: str) -> dict[str, float]:
@@ -98,7 +100,7 @@ async def test_rules_and_dashboard_ask_for_what_is_there(client: httpx.AsyncClie
     names = set(re.findall(r"\bhealer_\w+", asked))
     base = {re.sub(r"_(bucket|count|sum)$", "", name) for name in names}
     assert base - there == set()
-    assert len(json.loads((DEPLOY / "grafana.json").read_text())["panels"]) == 10
+    assert len(json.loads((DEPLOY / "grafana.json").read_text())["panels"]) == 12
     documented = (ROOT / "docs" / "metrics.md").read_text()
     told = {name for name in there if not name.endswith("_created")}
     assert [name for name in sorted(told) if f"`{name}`" not in documented] == []

@@ -136,6 +136,18 @@ async def test_a_dead_sink_holds_nobody_up_and_is_told_of(
         await until.soon(lambda: bool(warnings(healer)))
         await healer.views.caught_up()
         assert warnings(healer) == ["guardian g is 3 events behind: no answer: ConnectError"]
+        (outbox,) = healer.outboxes
+        await until.soon(lambda: outbox.retries > 0)
+        app = create_app(healer, access=Access("ab" * 32))
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as me:
+            lines = (await me.get("/metrics")).text.splitlines()
+        told = dict(line.rsplit(" ", 1) for line in lines if line.startswith("healer_guardian"))
+        assert float(told['healer_guardian_lag_events{sink="g"}']) == 3
+        assert float(told['healer_guardian_lag_seconds{sink="g"}']) > 3600  # facts of last January
+        assert float(told['healer_guardian_retries_total{sink="g"}']) >= 1
+        assert float(told['healer_guardian_delivered_total{sink="g"}']) == 0
+        assert float(told['healer_guardian_dead_letters_total{sink="g"}']) == 0
 
 
 @pytest.mark.timeout(180)

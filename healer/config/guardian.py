@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-import ipaddress
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
+from healer.config.destination import host_address, is_permitted, read_network
 from healer.config.problem import Problems, validated
 from healer.domain.spec import check_name
 from healer.domain.value import Value
@@ -19,10 +19,8 @@ __all__ = ["FileSpec", "NatsSpec", "SinkSpec", "WebhookSpec", "check_secret", "r
 
 
 def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    address = host_address(host)
+    return host == "localhost" if address is None else address.is_loopback
 
 
 def _check_webhook(url: str) -> str:
@@ -38,6 +36,11 @@ def _check_webhook(url: str) -> str:
     if parts.scheme == "http" and not _loopback(host):
         raise ValueError(f"it would be sent in the clear; {allowed}")
     return url
+
+
+def _check_network(text: str) -> str:
+    read_network(text)
+    return text
 
 
 def _check_nats(url: str) -> str:
@@ -80,13 +83,26 @@ class _Sink(Value):
 
 class WebhookSpec(_Sink):
     """An HTTP receiver. With several `secrets` each signs: one can be exchanged for another.
-    `tries` answers that are not 2xx make an event a dead letter."""
+    `tries` answers that are not 2xx make an event a dead letter. `allow` are networks and addresses
+    that its name may resolve to although they are not public."""
 
     webhook: Annotated[str, AfterValidator(_check_webhook)]
     secrets: Annotated[
         tuple[Annotated[SecretStr, AfterValidator(_check_hidden)], ...], Field(min_length=1)
     ]
     tries: Annotated[int, Field(ge=1, le=100)] = 8
+    allow: tuple[Annotated[str, AfterValidator(_check_network)], ...] = ()
+
+    @model_validator(mode="after")
+    def _check_destination(self) -> Self:
+        host = urlsplit(self.webhook).hostname or ""
+        address = host_address(host)
+        allowed = [read_network(each) for each in self.allow]
+        if address is not None and not is_permitted(str(address), host, allowed):
+            raise ValueError(
+                f"{address} is no place for events; allowed: it, when `allow` names it"
+            )
+        return self
 
 
 class NatsSpec(_Sink):

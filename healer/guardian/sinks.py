@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cloudevents.core.v1.event import CloudEvent
 
+from healer.config.destination import read_network
 from healer.config.guardian import FileSpec, NatsSpec, SinkSpec, WebhookSpec
 from healer.guardian.cursor import Cursor, add_line
 from healer.guardian.nats import NatsSink
@@ -104,7 +105,8 @@ def _sink(spec: SinkSpec) -> Sink:
     match spec:
         case WebhookSpec():
             secrets = [secret.get_secret_value() for secret in spec.secrets]
-            return WebhookSink(spec.webhook, secrets)
+            allowed = [read_network(each) for each in spec.allow]
+            return WebhookSink(spec.webhook, secrets, allowed=allowed)
         case NatsSpec():
             return NatsSink(spec.nats, spec.subject)
         case FileSpec():

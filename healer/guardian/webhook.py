@@ -11,8 +11,10 @@ import httpx
 from cloudevents.core.v1.event import CloudEvent
 from standardwebhooks.webhooks import Webhook
 
+from healer.config.destination import Network
 from healer.guardian.event import MEDIA_TYPE, identity
 from healer.guardian.outbox import RefusedError, UnavailableError
+from healer.guardian.pinned import Lookup, PinnedTransport
 
 __all__ = ["WebhookSink", "signed_headers"]
 
@@ -32,11 +34,22 @@ def signed_headers(name: str, body: bytes, secrets: Sequence[str]) -> dict[str, 
 
 
 class WebhookSink:
-    """Posts to `url`; follows no redirect, and knows no proxy from the environment."""
+    """Posts to `url`, at a public address or one of `allowed` (see `is_permitted`); follows no
+    redirect, and knows no proxy from the environment."""
 
-    def __init__(self, url: str, secrets: Sequence[str], *, timeout: float = _WITHIN) -> None:
+    def __init__(
+        self,
+        url: str,
+        secrets: Sequence[str],
+        *,
+        allowed: Sequence[Network] = (),
+        lookup: Lookup | None = None,
+        timeout: float = _WITHIN,
+    ) -> None:
         self._url = url
         self._secrets = tuple(secrets)
+        self._allowed = tuple(allowed)
+        self._lookup = lookup
         self._within = timeout
         self._client: httpx.AsyncClient | None = None
 
@@ -45,11 +58,14 @@ class WebhookSink:
 
         Raises:
             RefusedError: it was answered with something else than 2xx.
-            UnavailableError: it was not answered in time.
+            UnavailableError: it was not answered in time, or may not be sent there.
         """
         if self._client is None:
             self._client = httpx.AsyncClient(
-                timeout=self._within, follow_redirects=False, trust_env=False
+                transport=PinnedTransport(self._allowed, lookup=self._lookup),
+                timeout=self._within,
+                follow_redirects=False,
+                trust_env=False,
             )
         headers = signed_headers(identity(event), body, self._secrets)
         try:

@@ -21,7 +21,7 @@ import structlog
 from healer.config import Config
 from healer.domain.spec import ComponentSpec
 from healer.engine import Engine
-from healer.errors import ConfigError
+from healer.errors import ConfigError, HealerError
 from healer.guardian import Callback, Outbox, make_outboxes
 from healer.host.launcher import build_launcher
 from healer.host.linux import LinuxHost
@@ -203,5 +203,8 @@ def _key(config: Config) -> Path:
 
 
 def _follower_ended(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and task.exception() is not None:
-        _log.critical("follower_died", task=task.get_name(), exc_info=task.exception())
+    error = None if task.cancelled() else task.exception()
+    if isinstance(error, HealerError):
+        _log.critical("follower_stopped", task=task.get_name(), error=str(error))
+    elif error is not None:
+        _log.critical("follower_died", task=task.get_name(), exc_info=error)

@@ -8,17 +8,18 @@ and no implementation blocks the event loop.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from math import inf
-from typing import Protocol
+from typing import Any, Protocol
 
 from healer.domain.events import Event, Fact
 from healer.domain.playbook import Check
 from healer.domain.probe import ProbeResult
 from healer.domain.process import ExitStatus, Launch, Listener, ProcessIdentity, ProcessView
 from healer.domain.spec import ComponentSpec, PortRange
+from healer.errors import StoreError
 
 __all__ = [
     "Bind",
@@ -350,6 +351,19 @@ class EventLog(Protocol):
 
     async def read(self, *, after: int = 0, limit: int = 500) -> list[Recorded]:
         """Facts in log order, from the first position behind `after`."""
+        ...
+
+    def recall(
+        self, topics: Collection[str], *, refused: Callable[[StoreError], None]
+    ) -> AsyncGenerator[Sequence[Any]]:
+        """The facts of few `topics` among all that the log holds, in log order and in batches, at
+        the speed of looking for them. They have the attributes of the facts, `TOPIC` among them,
+        and need not be of their classes. Those that cannot be read are passed over, where the log
+        can tell; `refused` is told of each.
+
+        Raises:
+            StoreError: the log cannot be read.
+        """
         ...
 
     async def stream(self, stream_id: str) -> list[Fact]:

@@ -18,18 +18,22 @@ from typing import Final
 
 import orjson
 
-from healer.errors import HealerError
+from healer.errors import HealerError, StoreError
 from healer.ports import EventLog, Recorded
+from healer.store import SqliteLog
+from projections.beside import fold_file
 from projections.book import COMPONENT_EVENTS, FLEET_EVENTS, follow_issues
 from projections.feed import batches
 from projections.fold import Fold
 from projections.history import FullRecord
-from projections.projection import Cases, Projection
+from projections.projection import Cases, Projection, ProjectionStoppedError
 from projections.record import instant
 
 __all__ = ["HealingFileError", "HealingFiles", "render"]
 
 _PATTERN: Final = "healings_*.jsonl"
+_LONG: Final = 10_000
+"""Events from which on the loop would be busy for long."""
 _TAIL: Final = 1 << 16
 """How much of a file is read at a time in search of its last line."""
 
@@ -70,14 +74,17 @@ def render(record: FullRecord, position: int) -> tuple[str, bytes]:
 
 @dataclass(slots=True)
 class _Lines:
-    """Records of open issues, and lines that wait to be written: position, file name, line."""
+    """Records of open issues, and lines that wait to be written: position, file name, line. Those
+    of issues that ended by the position `written` are there already."""
 
+    written: int = 0
     open: dict[str, FullRecord] = field(default_factory=dict)
     waiting: list[tuple[int, str, bytes]] = field(default_factory=list)
 
 
 def _finish(state: _Lines, position: int, record: FullRecord) -> None:
-    state.waiting.append((position, *render(record, position)))
+    if position > state.written:
+        state.waiting.append((position, *render(record, position)))
 
 
 _cases: Cases[_Lines] = Cases()
@@ -95,18 +102,18 @@ class HealingFiles:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.trouble: OSError | None = None
+        self.trouble: OSError | HealerError | None = None
         directory.mkdir(parents=True, exist_ok=True)
         self.position = max(map(_mend, sorted(directory.glob(_PATTERN))), default=0)
-        self._fold = Fold([Projection("files", 1, _Lines, _cases, _waiting)])
         self._last: str | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        self._lines = lines = _Lines(written=self.position)
+        self._fold = Fold([Projection("files", 1, lambda: lines, _cases, _waiting)])
 
     def feed(self, facts: Sequence[Recorded]) -> None:
-        """Take facts, from the log's first on; nothing is written before `flush`.
-
-        Raises:
-            ProjectionStoppedError: a fact that cannot be read; no line behind it is written.
-        """
+        """Take facts, from the log's first on; nothing is written before `flush`."""
         self._fold.apply(facts)
 
     def flush(self) -> None:
@@ -114,18 +121,16 @@ class HealingFiles:
 
         Raises:
             OSError: they could not all be written; those that were not wait on.
+            ProjectionStoppedError: a fact that cannot be read; all lines before it are written, and
+                none behind it.
         """
-        waiting = self._state().waiting
+        waiting = self._lines.waiting
         while waiting:
             position, name, line = waiting[0]
-            if position > self.position:
-                self._append(name, line)
-                self.position = position
+            self._append(name, line)
+            self.position = position
             del waiting[0]
-
-    def _state(self) -> _Lines:
-        state: _Lines = self._fold.state("files")
-        return state
+        self._fold.state("files")
 
     def _append(self, name: str, line: bytes) -> None:
         if self._last is not None and self._last != name:
@@ -152,19 +157,33 @@ class HealingFiles:
         meanwhile `trouble` says why.
 
         Raises:
-            ProjectionStoppedError: a fact that cannot be read.
+            ProjectionStoppedError: a fact that cannot be read; `trouble` goes on saying so.
         """
-        async with aclosing(batches(log, retry=retry)) as feed:
-            async for facts in feed:
-                self.feed(facts)
-                while self._state().waiting:
-                    try:
-                        await asyncio.to_thread(self.flush)
-                    except OSError as error:
-                        self.trouble = error
-                        await asyncio.sleep(retry)
-                    else:
-                        self.trouble = None
+        if isinstance(log, SqliteLog) and (head := await log.head()) >= _LONG:
+            # Beside the loop, without the facts that no line needs.
+            try:
+                self._fold = await fold_file(log.file, self._fold.projections, until=head)
+            except StoreError:
+                self._begin()  # and below it is tried again
+        try:
+            await self._flushed(retry)
+            async with aclosing(batches(log, after=self._fold.position, retry=retry)) as feed:
+                async for facts in feed:
+                    self.feed(facts)
+                    await self._flushed(retry)
+        except ProjectionStoppedError as error:
+            self.trouble = error
+            raise
+
+    async def _flushed(self, retry: float) -> None:
+        while self._lines.waiting or self._fold.stopped:
+            try:
+                await asyncio.to_thread(self.flush)
+            except OSError as error:
+                self.trouble = error
+                await asyncio.sleep(retry)
+            else:
+                self.trouble = None
 
 
 def _waiting(state: _Lines) -> int:

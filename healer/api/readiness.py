@@ -31,6 +31,8 @@ def warnings(healer: Healer) -> list[str]:
     if "history" in healer.views.names and "history" not in healer.views.stopped:
         history: History = healer.views.state("history")
         told += [history.shelf.trouble] if history.shelf.trouble else []
+    if healer.files.trouble is not None:
+        told.append(f"the healing files are behind: {healer.files.trouble}")
     for each in healer.outboxes:
         lag = max(0, healer.views.position - each.position)
         if each.trouble is not None or lag > _LAG:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -30,7 +31,7 @@ from healer.engine.control import Controls
 from healer.engine.fleet import FleetBook
 from healer.engine.journal import Journal
 from healer.engine.keeper import HealRequest, Keeper
-from healer.errors import HealWithheldError, UnknownNameError
+from healer.errors import HealWithheldError, StoreError, UnknownNameError
 from healer.playbooks import ACTIONS, Instance, Plan
 from healer.ports import Clock, EventLog, Host, Ids, Launcher, Prober
 
@@ -40,7 +41,16 @@ _STOP_WITHIN: Final = 30.0
 """Seconds that steps in flight get to end and be recorded when the healer stops: the longest
 default grace, and the time that a SIGKILL is waited for, with room."""
 
+_REMEMBERED: Final = frozenset(
+    kind.TOPIC for kind in (IssueDetected, RemediationStarted, BudgetReset, HealthChanged)
+)
+
 _log = structlog.get_logger("healer.engine")
+
+
+def _passed_over(error: StoreError) -> None:
+    _log.error("event_unreadable", error=str(error), consequence="it is not remembered at start")
+
 
 LauncherFactory = Callable[[ComponentSpec], Launcher | None]
 
@@ -394,28 +404,29 @@ class Engine:
 
     async def _remember(self) -> None:
         """What back-off, recurrence, quorum and dependencies need of the past."""
-        after = 0
         was_healthy: set[str] = set()
         health: dict[str, Health] = {}
         owners: dict[str, Keeper] = {}
         begun: set[str] = set()
-        while batch := await self.log.read(after=after):
-            for recorded in batch:
-                event = recorded.event
-                if isinstance(event, IssueDetected) and event.component in self._keepers:
-                    keeper = self._keepers[event.component]
-                    owners[event.originator_id] = keeper
-                    keeper.remember(event.originator_id, event)
-                elif isinstance(event, BudgetReset):
-                    self.fleet.rearm(event.component)
-                elif isinstance(event, RemediationStarted) and event.originator_id in owners:
-                    owners[event.originator_id].remember_attempt(event)
-                    begun.add(event.originator_id)
-                elif isinstance(event, HealthChanged) and event.component in self._keepers:
-                    health[event.component] = event.after
-                    if event.after is Health.HEALTHY:
-                        was_healthy.add(event.component)
-            after = batch[-1].position
+        async with aclosing(self.log.recall(_REMEMBERED, refused=_passed_over)) as batches:
+            async for batch in batches:
+                for event in batch:
+                    name, topic = event.originator_id, event.TOPIC
+                    if topic == RemediationStarted.TOPIC:
+                        if name in owners:
+                            owners[name].remember_attempt(event)
+                            begun.add(name)
+                    elif topic == BudgetReset.TOPIC:
+                        self.fleet.rearm(event.component)
+                    elif event.component not in self._keepers:
+                        continue
+                    elif topic == IssueDetected.TOPIC:
+                        keeper = owners[name] = self._keepers[event.component]
+                        keeper.remember(name, event)
+                    else:
+                        health[event.component] = event.after
+                        if event.after is Health.HEALTHY:
+                            was_healthy.add(event.component)
         # Until it is looked at again, a component is what it was last: who leans on one that was
         # down must not be healed before it.
         for name in was_healthy:

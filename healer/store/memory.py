@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from healer.domain.events import Event, Fact, IssueDetected, IssueFailed, IssueVerified
 from healer.errors import IssueConflictError, StoreError
@@ -12,6 +12,7 @@ from healer.ports import Recorded
 from healer.store.claim import conflict
 from healer.store.codec import Codec
 from healer.store.feed import Feed, Listener
+from healer.store.recall import recall_by_reading
 from healer.store.unshared import Unshared
 
 __all__ = ["MemoryLog"]
@@ -81,6 +82,13 @@ class MemoryLog(Unshared):
         self._check_open()
         start = max(after, 0)
         return self._log[start : start + limit]
+
+    def recall(
+        self, topics: Collection[str], *, refused: Callable[[StoreError], None]
+    ) -> AsyncGenerator[Sequence[Any], None]:
+        """See `healer.ports.EventLog.recall`."""
+        del refused
+        return recall_by_reading(self.read, topics)
 
     async def stream(self, stream_id: str) -> list[Fact]:
         """See `healer.ports.EventLog.stream`."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from healer.domain.events import Event, Fact
 from healer.errors import StoreError
@@ -23,6 +24,7 @@ from healer.store.ledger import Ledger, require_schema
 from healer.store.lock import Lock
 from healer.store.notary import Sealing
 from healer.store.reader import Reader
+from healer.store.recall import recall_from
 from healer.store.unshared import Unshared
 from healer.store.witness import FileWitness, Witness
 from healer.store.writer import Writer
@@ -197,6 +199,16 @@ class SqliteLog(Unshared):
         """As `read`, and as stored: for who needs no objects, at many times the speed. May end
         early, where an archive ends."""
         return await self._reader.rows(after, limit)
+
+    async def recall(
+        self, topics: Collection[str], *, refused: Callable[[StoreError], None]
+    ) -> AsyncGenerator[Sequence[Any], None]:
+        """See `healer.ports.EventLog.recall`."""
+        until = await self.head()
+        found = recall_from(self._file, topics, until=until, refused=refused)
+        async with aclosing(found) as batches:
+            async for facts in batches:
+                yield facts
 
     async def stream(self, stream_id: str) -> list[Fact]:
         """See `healer.ports.EventLog.stream`."""

@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from healer.store import SqliteLog
+from healer.store.codec import Codec
 from tests.api.ending import end_components
 from tests.conftest import COMPONENT, ROOT, Processes, Until
 
@@ -47,6 +48,8 @@ class House:
         self.port = port
         self._processes = processes
         self._number = 0
+        self.codec = Codec()
+        """Reads the log in the end; one that others wrote wants another."""
         self.write(
             CONFIG.format(listen=listen, port=port, python=sys.executable, component=COMPONENT)
         )
@@ -127,11 +130,11 @@ class House:
         self._processes.end()
         file = self.directory / "healer.db"
         if file.exists():
-            asyncio.run(_end(file))
+            asyncio.run(_end(file, self.codec))
 
 
-async def _end(file: Path) -> None:
-    async with SqliteLog.open_readonly(file) as log:
+async def _end(file: Path, codec: Codec) -> None:
+    async with SqliteLog.open_readonly(file, codec=codec) as log:
         await end_components(log)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from healer.domain.events import IssueFact, PlaybookStarted
+from healer.domain.events import IssueDetected, IssueFact, IssueFailed, PlaybookStarted
 from healer.errors import IssueConflictError, StoreError
 from healer.ports import EventLog, Recorded
 from healer.store import MemoryLog, SqliteLog, open_log
@@ -55,6 +55,25 @@ async def test_reading_goes_on_behind_a_position(log: Log) -> None:
     await log.append([started("i1", version) for version in range(1, 11)])
     assert [r.position for r in await log.read(after=4, limit=3)] == [5, 6, 7]
     assert await log.read(after=10) == []
+
+
+async def test_few_kinds_of_facts_are_recalled_in_the_order_of_the_log(log: Log) -> None:
+    facts = [factory.issue_detected(stream=f"i{n}", component=f"c{n}") for n in range(1, 6)]
+    for n, fact in enumerate(facts, 1):
+        await log.append(
+            [fact, started(f"i{n}", 2), factory.issue_failed(stream=f"i{n}", version=3)]
+        )
+    refused: list[StoreError] = []
+    topics = {IssueDetected.TOPIC, IssueFailed.TOPIC}
+    found = [fact async for batch in log.recall(topics, refused=refused.append) for fact in batch]
+    assert [(each.TOPIC, each.event_id) for each in found] == [
+        (each.event.TOPIC, each.event.event_id)
+        for each in await log.read()
+        if each.event.TOPIC in topics
+    ]
+    assert [each.component for each in found[::2]] == ["c1", "c2", "c3", "c4", "c5"]
+    assert not refused
+    assert [each async for batch in log.recall((), refused=refused.append) for each in batch] == []
 
 
 async def test_every_fact_comes_back_equal(log: Log) -> None:

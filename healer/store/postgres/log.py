@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from healer.domain.events import Event, Fact
 from healer.errors import StoreError
@@ -26,6 +26,7 @@ from healer.store.postgres.plan import Entry
 from healer.store.postgres.reader import Reader
 from healer.store.postgres.watch import watch
 from healer.store.postgres.writer import PATIENCE, Writer
+from healer.store.recall import recall_by_reading
 from healer.store.unshared import NOTHING_SEEN
 from healer.store.witness import FileWitness, Witness
 
@@ -260,6 +261,13 @@ class PostgresLog:
     async def read(self, *, after: int = 0, limit: int = _BATCH) -> list[Recorded]:
         """See `healer.ports.EventLog.read`."""
         return await self._reader.read(after, limit)
+
+    def recall(
+        self, topics: Collection[str], *, refused: Callable[[StoreError], None]
+    ) -> AsyncGenerator[Sequence[Any], None]:
+        """See `healer.ports.EventLog.recall`."""
+        del refused
+        return recall_by_reading(self.read, topics)
 
     async def stream(self, stream_id: str) -> list[Fact]:
         """See `healer.ports.EventLog.stream`."""

@@ -56,7 +56,15 @@ def copy(into: Path, part: Part) -> None:
             "projections",
             "replay",
         ],
-        "pytest_add_cli_args": ["-q", "-x", "-p", "no:randomly", "-p", "no:cacheprovider"],
+        "pytest_add_cli_args": [
+            "-q",
+            "-x",
+            "--timeout=0",
+            "-p",
+            "no:randomly",
+            "-p",
+            "no:cacheprovider",
+        ],
         "pytest_add_cli_args_test_selection": part.tests,
         # The tests wait for real processes: what takes so much longer hangs.
         "timeout_constant": 15.0,

@@ -28,6 +28,7 @@ from healer.host.linux import LinuxHost
 from healer.ports import Clock, EventLog, Host, Ids, Launcher, Prober
 from healer.probes import NetworkProber
 from healer.store import open_log
+from healer.telemetry import make_tracing
 from projections.files import HealingFiles
 from projections.runner import LiveViews
 
@@ -38,7 +39,7 @@ _log = structlog.get_logger("healer")
 
 _FIXED: Final = (
     "node", "store", "listen", "hosts", "tls", "auth", "logs", "token_file", "witness", "signing",
-    "guardian",
+    "guardian", "telemetry",
 )  # fmt: skip
 
 
@@ -184,9 +185,13 @@ def build(
         node=config.node,
         launchers=launcher,
     )
-    outboxes = make_outboxes(
-        config.guardian, guardian, log=log, beside=_beside(config), chance=ids.chance
-    )
+    beside = _beside(config)
+    outboxes = [
+        *make_outboxes(config.guardian, guardian, log=log, beside=beside, chance=ids.chance),
+        *make_tracing(
+            config.telemetry, log=log, node=config.node, beside=beside, chance=ids.chance
+        ),
+    ]
     return Healer(config, log, engine, LiveViews(log), HealingFiles(logs), outboxes=outboxes)
 
 

@@ -17,6 +17,7 @@ from healer.config.environment import substitute
 from healer.config.file import read_file
 from healer.config.guardian import NatsSpec, SinkSpec, read_sinks
 from healer.config.problem import Problems, unknown_key, validated
+from healer.config.telemetry import TelemetrySpec
 from healer.domain.duration import Duration
 from healer.domain.spec import Budget, ComponentSpec, Criticality, Mode, check_name
 from healer.domain.value import Value
@@ -133,6 +134,7 @@ class Config(Value):
     budget: Budget = Budget()
     guardian: tuple[SinkSpec, ...] = ()
     alerts: Alerts = Alerts()
+    telemetry: TelemetrySpec | None = None
     components: dict[str, ComponentSpec] = Field(default_factory=dict)
 
     @property
@@ -264,27 +266,33 @@ def _absolute_store(url: str, directory: Path) -> str:
 
 
 def check_store(config: Config, *, source: str) -> None:
-    """Refuse a store that this installation cannot open; for the composition root to call.
+    """Refuse what this installation has no library for; for the composition root to call.
 
     Raises:
-        ConfigError: the store is PostgreSQL and its client is not installed.
+        ConfigError: what it needs is not installed.
     """
-    if any(isinstance(sink, NatsSpec) for sink in config.guardian) and find_spec("nats") is None:
-        raise ConfigError(
-            source,
-            [
-                "guardian: nats needs nats-py, which is not installed; "
-                "install it with: pip install 'network-healer[nats]'"
-            ],
-        )
-    if config.store.startswith("postgresql:") and find_spec("psycopg") is None:
-        raise ConfigError(
-            source,
-            [
-                "store: postgresql needs psycopg, which is not installed; "
-                "install it with: pip install 'network-healer[postgres]'"
-            ],
-        )
+    needed = [
+        (any(isinstance(sink, NatsSpec) for sink in config.guardian), "nats", *_NATS),
+        (config.store.startswith("postgresql:"), "psycopg", *_POSTGRES),
+        (config.telemetry is not None, "opentelemetry.exporter.otlp.proto.common", *_OTEL),
+    ]
+    for wanted, module, who, what, extra in needed:
+        if wanted and not _is_there(module):
+            why = f"{who} needs {what}, which is not installed"
+            install = f"install it with: pip install 'network-healer[{extra}]'"
+            raise ConfigError(source, [f"{why}; {install}"])
+
+
+_NATS: Final = ("guardian: nats", "nats-py", "nats")
+_POSTGRES: Final = ("store: postgresql", "psycopg", "postgres")
+_OTEL: Final = ("telemetry", "opentelemetry-exporter-otlp-proto-http", "otel")
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # what it stands in is not there
+        return False
 
 
 def config_schema() -> dict[str, Any]:

@@ -15,10 +15,19 @@ from healer.config.problem import Problems, validated
 from healer.domain.spec import check_name
 from healer.domain.value import Value
 
-__all__ = ["FileSpec", "NatsSpec", "SinkSpec", "WebhookSpec", "check_secret", "read_sinks"]
+__all__ = [
+    "FileSpec",
+    "NatsSpec",
+    "SinkSpec",
+    "WebhookSpec",
+    "check_secret",
+    "is_loopback",
+    "read_sinks",
+]
 
 
-def _loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether `host` is this machine, by address or as localhost."""
     address = host_address(host)
     return host == "localhost" if address is None else address.is_loopback
 
@@ -33,7 +42,7 @@ def _check_webhook(url: str) -> str:
         raise ValueError(f"it is no URL; {allowed}") from None
     if not host or parts.scheme not in {"http", "https"}:
         raise ValueError(f"it is no URL of a webhook; {allowed}")
-    if parts.scheme == "http" and not _loopback(host):
+    if parts.scheme == "http" and not is_loopback(host):
         raise ValueError(f"it would be sent in the clear; {allowed}")
     return url
 

@@ -80,6 +80,14 @@ fuzz-api: $(DEVELOPMENT) ## Ask the API everything that its description allows (
 soak: $(DEVELOPMENT) ## Kill the healer in mid-heal, for as long as asked (ARGS="--kills 10000")
 	@$(BIN)/python -m tests.soak $(ARGS)
 
+.PHONY: powercut
+powercut: $(DEVELOPMENT) ## Cut the power under the log 1,000 times; needs root (ARGS="--cuts 100")
+	@$(BIN)/python -m tests.soak.powercut $(ARGS)
+
+.PHONY: pid-reuse
+pid-reuse: $(DEVELOPMENT) ## Force 10,000 pids to be reused, and count who is hit; needs root
+	@$(BIN)/python -m tests.soak.pid_reuse $(ARGS)
+
 .PHONY: spark
 spark: $(SPARK) ## Rebuild from a Parquet export on Apache Spark; needs Java 17
 	@$(BIN)/python -m pytest tests/replay/export/test_spark.py $(ARGS)

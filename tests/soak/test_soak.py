@@ -78,3 +78,16 @@ def test_a_reused_pid_is_hit_by_plain_pid_and_by_nobody_who_holds_the_process() 
     seen = json.loads(done.stdout)
     assert seen["forced reuses"] == seen["control by plain pid: hit"] == 20
     assert seen["taken for the victim"] == seen["innocents signalled"] == 0
+
+
+@pytest.mark.soak
+def test_power_cuts_lose_nothing_acknowledged() -> None:
+    argv = [sys.executable, "-m", "tests.soak.powercut", "--cuts", "20", "--controls", "0"]
+    done = subprocess.run(
+        [*argv, "--json"], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    if done.returncode == 3:
+        pytest.skip(f"no power can be cut here: {done.stderr.strip()}")
+    seen = json.loads(done.stdout)["default"]
+    assert seen["power cuts"] == 20
+    assert seen["lost"] == seen["corrupt"] == 0, done.stderr

@@ -120,17 +120,6 @@ class Component(Aggregate):
         if self.registered is not None:
             self._fact(fact.ComponentRemoved, stamp)
 
-    def in_maintenance(self, stamp: Stamp) -> bool:
-        """Whether a maintenance window is open at `stamp.now`."""
-        return self.maintenance_left(stamp) > 0
-
-    def maintenance_left(self, stamp: Stamp) -> float:
-        """Seconds that are left of the maintenance window at `stamp.now`; 0 when none is open."""
-        window = self.maintenance
-        if window is None:
-            return 0.0
-        return max(0.0, window.duration - (stamp.now - window.timestamp).total_seconds())
-
     def evolve(self, event: fact.ComponentFact) -> None:
         """Apply one fact; never refuses."""
         match event:

@@ -89,7 +89,7 @@ class Approval:
     async def _answered_or_changed(self) -> None:
         """Until somebody has answered the suggestion, or none is needed any more."""
         while not self._answered.is_set() and self._patient.mode is Mode.SUGGEST:
-            changed = asyncio.create_task(self._patient.fleet.changed())
+            changed = asyncio.create_task(self._patient.fleet.changed(self._issue.component))
             answered = asyncio.create_task(self._answered.wait())
             try:
                 await asyncio.wait((changed, answered), return_when=asyncio.FIRST_COMPLETED)

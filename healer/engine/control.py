@@ -151,12 +151,14 @@ class Controls:
             StoreError: it is not durable, and the window stays open.
         """
 
+        keeper = self._keeper(name)
+
         def decide(component: Component, stamp: Stamp) -> None:
-            if not component.in_maintenance(stamp):
+            if not keeper.maintenance_left():
                 raise IllegalCommandError("end the maintenance", f"{name} is in none")
             component.end_maintenance(reason, stamp=stamp)
 
-        await self._keeper(name).decide(actor, decide)
+        await keeper.decide(actor, decide)
 
     async def rearm(self, name: str, actor: str, reason: str) -> int:
         """Give the component its whole budget back; how many heals in a row are forgotten.

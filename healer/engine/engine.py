@@ -261,7 +261,7 @@ class Engine:
     async def _retire(self, name: str) -> None:
         """Stop watching a component once nothing acts on it."""
         while name in self.fleet.healing:
-            await self.fleet.changed()
+            await self.fleet.changed(name)
         self._keepers[name].stop()
         task = self._tasks.pop(name, None)
         if task is not None:
@@ -337,10 +337,11 @@ class Engine:
 
     def failing(self) -> tuple[str, ...]:
         """Components that are not healthy now and that nothing is acting on."""
+        unhealthy = self.fleet.unhealthy
         return tuple(
             name
             for name, keeper in self._keepers.items()
-            if name in self.fleet.unhealthy and not (keeper.heal and keeper.heal.acting)
+            if name in unhealthy and not (keeper.heal and keeper.heal.acting)
         )
 
     async def plan(

@@ -23,6 +23,7 @@ from healer.engine.fleet import FleetBook
 from healer.engine.heal import Heal
 from healer.engine.journal import Journal
 from healer.engine.patient import Patient, Wishes
+from healer.engine.window import Window
 from healer.errors import (
     HealInProgressError,
     HealWithheldError,
@@ -85,6 +86,7 @@ class Keeper:
         self._clock = clock
         self._ids = ids
         self._stopping = stopping
+        self._window = Window(clock)
         self.watch = Watch(
             instance, clock=clock, on_health=self._health_changed, on_adopted=self._adopted
         )
@@ -103,6 +105,7 @@ class Keeper:
     def succeed(self, former: Keeper) -> None:
         """Take over what another keeper of the component knows of its past."""
         self.last_issue, self._issues = former.last_issue, former._issues
+        self._window = former._window
 
     async def request(self, wanted: HealRequest) -> str:
         """Ask for a heal; the id of the issue that carries it.
@@ -132,7 +135,8 @@ class Keeper:
         component = await self._current()
         decision(component, self._journal.stamp(actor))
         await self._durably(self._journal.save(component))
-        self._fleet.announce()
+        self._window.left(component)  # a window that was opened is measured from now on
+        self._fleet.announce(self.name)
 
     async def approve(self, actor: str) -> None:
         """Allow the heal that is suggested.
@@ -154,7 +158,7 @@ class Keeper:
 
     def maintenance_left(self) -> float:
         """Seconds that are left of the maintenance window; 0 when none is open."""
-        return self.instance.component.maintenance_left(self._journal.stamp("watchdog"))
+        return self._window.left(self.instance.component)
 
     def _suggested(self, command: str) -> Heal:
         if self.heal is None:
@@ -226,6 +230,7 @@ class Keeper:
             component_stream(self.name), await log.stream(component_stream(self.name))
         )
         self.instance.component = fresh
+        self._window.left(fresh)
         launcher = self.instance.launcher
         fresh.register(
             self.instance.spec,
@@ -358,6 +363,7 @@ class Keeper:
             journal=self._journal,
             clock=self._clock,
             stopping=self._stopping,
+            window=self._window,
             wishes=wishes,
             first_seen=first_seen,
         )

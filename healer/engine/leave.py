@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 from healer.domain import decision
-from healer.domain.policy import Go, Withhold
+from healer.domain.policy import Go, Verdict, Withhold
 from healer.domain.routing import choose_route
 from healer.engine.patient import Patient, Wishes
 from healer.engine.waiting import Waiting
@@ -33,34 +34,45 @@ class Leave:
     async def obtain(self) -> int | None:
         """Wait for leave of the budget, and take a place among the heals under way; the number of
         this heal in a row, or None when something else has to be decided first."""
-        while True:
-            if self._rerouted:
-                self._rerouted = False
-                self.choose_route()
-            if isinstance(
-                decision.next_move(self._issue, self._patient.mode), decision.AskApproval
-            ):
-                return None  # an operator has made it a suggestion meanwhile
-            verdict = self._patient.fleet.ask(
-                self._issue.component,
-                self._patient.mode,
-                maintenance=self._instance.component.in_maintenance(self._patient.stamp()),
-                forced=self._patient.wishes.forced,
-            )
-            if isinstance(verdict, Go):
-                break
-            if verdict.reason == "maintenance":
-                # Nothing announces the end of a window.
-                left = self._instance.component.maintenance_left(self._patient.stamp())
-                verdict = replace(verdict, retry_in=left)
-            await self._withhold(verdict)
-            patience = self._until_deadline(verdict)
-            seconds = min((t for t in (verdict.retry_in, patience) if t is not None), default=None)
-            woken = await self._waiting.wait(seconds, self._patient.fleet.changed())
-            if woken in {"stopping", "recovered"} or self._waiting.abandoned:
-                return None
-        self.acting = True
-        return self._patient.fleet.begin(self._issue.component, rearmed=verdict.rearmed)
+        fleet, name = self._patient.fleet, self._issue.component
+        try:
+            while True:
+                if self._rerouted:
+                    self._rerouted = False
+                    self.choose_route()
+                move = decision.next_move(self._issue, self._patient.mode)
+                if isinstance(move, decision.AskApproval):
+                    return None  # an operator has made it a suggestion meanwhile
+                verdict = self._ask()
+                if isinstance(verdict, Go):
+                    self.acting = True
+                    return fleet.begin(name, rearmed=verdict.rearmed)
+                with fleet.waiting(name, verdict, self._ask) as bell:
+                    woken = await self._wait(verdict, bell)
+                if woken in {"stopping", "recovered"} or self._waiting.abandoned:
+                    return None
+        finally:
+            fleet.leave(name)
+
+    def _ask(self) -> Verdict:
+        left = self._patient.window.left(self._instance.component)
+        verdict = self._patient.fleet.ask(
+            self._issue.component,
+            self._patient.mode,
+            maintenance=left > 0,
+            forced=self._patient.wishes.forced,
+        )
+        if isinstance(verdict, Withhold) and verdict.reason == "maintenance":
+            # Nothing announces the end of a window.
+            return replace(verdict, retry_in=left)
+        return verdict
+
+    async def _wait(self, verdict: Withhold, bell: asyncio.Event) -> str:
+        """Say why nothing is done, and wait until that may have changed."""
+        await self._withhold(verdict)
+        patience = self._until_deadline(verdict)
+        seconds = min((t for t in (verdict.retry_in, patience) if t is not None), default=None)
+        return await self._waiting.wait(seconds, bell.wait())
 
     def choose_route(self) -> None:
         """Choose the playbooks."""

@@ -12,6 +12,7 @@ from healer.domain.issue import NetworkIssue
 from healer.domain.spec import Mode
 from healer.engine.fleet import FleetBook
 from healer.engine.journal import Journal
+from healer.engine.window import Window
 from healer.playbooks import Instance
 from healer.ports import Clock
 from healer.watchdog.watch import Watch
@@ -43,6 +44,7 @@ class Patient:
     journal: Journal
     clock: Clock
     stopping: asyncio.Event
+    window: Window
     wishes: Wishes
     first_seen: float | None = None
 

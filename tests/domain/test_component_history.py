@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import pytest
-from freezegun import freeze_time
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from healer.bootstrap import SystemClock
-from healer.domain.aggregate import Stamp
 from healer.domain.component import Component, component_stream
 from healer.domain.events import (
     BudgetReset,
@@ -110,29 +105,6 @@ def test_a_rebinding_to_where_it_lives_is_refused() -> None:
     assert component.pending_events == ()
     component.rebind(8221, stamp=stamp())
     assert facts(component) == [PortRebound]
-
-
-def test_a_maintenance_window_ends_by_the_wall_clock() -> None:
-    component = registered()
-    clock = SystemClock()
-
-    def now() -> Stamp:
-        return Stamp(now=clock.now(), actor="cli", node="edge-1")
-
-    with freeze_time("2026-03-01 12:00:00") as frozen:
-        assert clock.now().isoformat() == "2026-03-01T12:00:00+00:00"
-        assert not component.in_maintenance(now())
-        component.start_maintenance(600, "upgrade", stamp=now())
-        assert component.maintenance_left(now()) == 600
-        frozen.tick(timedelta(seconds=599.5))
-        assert component.in_maintenance(now())
-        assert component.maintenance_left(now()) == 0.5
-        frozen.tick(timedelta(seconds=0.5))
-        assert not component.in_maintenance(now())
-        assert component.maintenance_left(now()) == 0
-        component.start_maintenance(600, "again", stamp=now())
-        component.end_maintenance("done", stamp=now())
-        assert not component.in_maintenance(now())
 
 
 class Life(RuleBasedStateMachine):

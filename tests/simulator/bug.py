@@ -27,6 +27,8 @@ from healer.engine.journal import Journal
 from healer.engine.keeper import Keeper
 from healer.engine.leave import Leave
 from healer.engine.patient import Patient
+from healer.engine.turn import Turns
+from healer.engine.window import Window
 from healer.errors import StoreError
 from healer.playbooks import instance as instance_module
 from healer.playbooks import stop as stop_module
@@ -153,6 +155,13 @@ def _wall(self: FakeClock) -> float:
     return self._time() + self._moved + self._set
 
 
+def _window_by_wall(self: Window, component: Any) -> float:
+    window = component.maintenance
+    if window is None:
+        return 0.0
+    return max(0.0, window.duration - (self._clock.now() - window.timestamp).total_seconds())
+
+
 def _pages_nobody(gate: Callable[..., Any]) -> Callable[..., Any]:
     def changed(*arguments: Any, **options: Any) -> Any:
         verdict = gate(*arguments, **options)
@@ -218,12 +227,14 @@ BUGS: Final[dict[str, tuple[_Planting, ...]]] = {
     "evidence outlives the heal": ((HealthState, "next_epoch", _same_epoch),),
     "durations by the wall clock": ((FakeClock, "monotonic", _wall),),
     "one heal too many at once": (_gate_with(_one_too_many),),
+    "whoever waits for a place is not woken": ((Turns, "offer", lambda _self: None),),
     "a place is never given back": ((FleetBook, "end", lambda _self, _name: None),),
     "no back-off": ((policy, "backoff_delay", lambda *_: 0.0),),
     "a budget that is never spent": ((policy, "_by_ledger", lambda *_: None),),
     "a spent budget is never re-armed": (_gate_with(_never_again("budget_spent")),),
     "a pause is overlooked": (_gate_with(_of_fleet(paused=False)),),
     "a window is overlooked": (_gate_with(_of_fleet(maintenance=False)),),
+    "a window is so long by the wall clock": ((Window, "left", _window_by_wall),),
     "a dependency is overlooked": (_gate_with(_of_fleet(blocked_by=None)),),
     "observe acts": ((Patient, "mode", property(lambda _self: Mode.ACT)),),
     "suggest acts unasked": ((decision, "next_move", _unasked),),

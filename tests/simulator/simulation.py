@@ -119,7 +119,6 @@ class _Simulation:
             self.world,
             self.prober,
             now=loop.time,
-            wall=self.clock.now,
         )
         self.world.on_signal = self.watcher.signalled
         self.world.on_end = self.watcher.ended
@@ -168,11 +167,6 @@ class _Simulation:
         self.prober.says.clear()
         deadline = self.now() + _LIVENESS
         while not self._calm() and self.now() < deadline and not self.broken.is_set():
-            # A window is so long by the wall clock, and that has jumped.
-            for name in self.watcher.windows:
-                self._ask(
-                    lambda name=name: self.engine.controls.end_maintenance(name, "api:sim", "over")
-                )
             await self._pass(5.0)
         if self.broken.is_set():
             return
@@ -287,7 +281,7 @@ class _Simulation:
         task.add_done_callback(self._life_ended)
         self.reborn.set()
         if self.jumped:
-            self.watcher.forget_attempts()
+            self.watcher.doubt_labels()
 
     def _life_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:

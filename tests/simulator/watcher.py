@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Final
 
 from healer.domain.events import (
@@ -78,20 +77,18 @@ class Watcher:
         prober: SimProber,
         *,
         now: Callable[[], float],
-        wall: Callable[[], datetime],
     ) -> None:
         self._specs = specs
         self._budget = budget
         self._machine = machine
         self._prober = prober
         self._now = now
-        self._wall = wall
         self.first: BrokenError | None = None
         self.ports = {name: spec.port for name, spec in specs.items()}
         self.events = 0
         self.paused = False
         self.modes = {name: spec.mode for name, spec in specs.items()}
-        self._windows: dict[str, tuple[datetime, datetime]] = {}
+        self._windows: dict[str, tuple[float, MaintenanceStarted]] = {}
         self._begun: dict[str, float] = {}
         self.forced: dict[str, float] = {}
         self.last_bad: dict[str, float] = {}
@@ -114,9 +111,10 @@ class Watcher:
         """Open issue → its component."""
         return {name: issue.component for name, issue in self._open.items()}
 
-    def forget_attempts(self) -> None:
-        """A new healer knows the age of the last attempts only by labels that had jumped."""
+    def doubt_labels(self) -> None:
+        """A new healer knows the age of attempts and windows only by labels that had jumped."""
         self._attempts.clear()
+        self._windows.clear()
 
     def asked(self, name: str) -> None:
         """Somebody asked for a heal by hand."""
@@ -209,8 +207,7 @@ class Watcher:
             case ModeChanged():
                 self.modes[event.component] = event.after
             case MaintenanceStarted():
-                until = event.timestamp + timedelta(seconds=event.duration)
-                self._windows[event.component] = (event.timestamp, until)
+                self._windows[event.component] = (now, event)
             case MaintenanceEnded():
                 self._windows.pop(event.component, None)
             case BudgetReset():
@@ -271,10 +268,11 @@ class Watcher:
         if forced:
             self._attempts.pop(name, None)
             return
-        window = self._windows.get(name)
+        began, window = self._windows.get(name, (0.0, None))
         # What was decided in the instant before the window is no breach of it.
-        in_window = window is not None and window[0] < event.timestamp < window[1]
-        self._require(not in_window, "acted_in_maintenance", name)
+        in_window = window is not None and now < began + window.duration
+        decided_before = window is not None and event.timestamp <= window.timestamp
+        self._require(not in_window or decided_before, "acted_in_maintenance", name)
         mode = self.modes[name]
         self._require(mode is not Mode.OBSERVE, "acted_while_observing", name)
         self._require(mode is not Mode.SUGGEST or issue.approved, "acted_without_approval", name)
@@ -301,11 +299,6 @@ class Watcher:
             "healed_in_a_hurry",
             f"{name}: attempt {attempt} came {since:.3f} s after attempt {before}; due {due:.3f} s",
         )
-
-    @property
-    def windows(self) -> tuple[str, ...]:
-        """Components in a maintenance window."""
-        return tuple(name for name, (_, until) in self._windows.items() if self._wall() < until)
 
     def require_noise(self) -> None:
         """Nobody waits in silence: what is withheld for long has been escalated."""

@@ -1,0 +1,33 @@
+"""How much is left of a component's maintenance window, by a clock that nobody sets."""
+
+from __future__ import annotations
+
+from healer.domain.component import Component
+from healer.ports import Clock
+
+__all__ = ["Window"]
+
+
+class Window:
+    """The window of one component, in the life of one healer.
+
+    It is measured from when this healer first hears of it. A former healer's clock is gone: its
+    label says how old the window is, and a label from the future says that it has just begun, so
+    that no clock that was set makes a window longer than it was wished to be, for each life.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._known: str | None = None
+        self._ends = 0.0
+
+    def left(self, component: Component) -> float:
+        """Seconds that are left of it; 0 when none is open."""
+        window = component.maintenance
+        if window is None:
+            return 0.0
+        if window.event_id != self._known:
+            age = max(0.0, (self._clock.now() - window.timestamp).total_seconds())
+            self._known = window.event_id
+            self._ends = self._clock.monotonic() + window.duration - age
+        return max(0.0, self._ends - self._clock.monotonic())

@@ -170,6 +170,7 @@ def build(
     log = log or open_log(
         config.store,
         new_log_id=ids.new,
+        node=config.node,
         witness=config.witness,
         rotate_every=config.signing.rotate_every,
         key=_key(config),

@@ -18,6 +18,8 @@ __all__ = [
     "IllegalTransitionError",
     "IssueConflictError",
     "LaunchError",
+    "LeaseLostError",
+    "NodeBusyError",
     "StoreBusyError",
     "StoreError",
     "UnknownNameError",
@@ -100,17 +102,47 @@ class StoreBusyError(StoreError):
         super().__init__(f"cannot open {location}: another healer{who} is using it")
 
 
+class NodeBusyError(StoreError):
+    """A healer with this `node` name appends to the log already: two of one name would take each
+    other's issues for their own."""
+
+    def __init__(self, location: str, node: str) -> None:
+        self.location = location
+        self.node = node
+        super().__init__(
+            f"cannot open {location} as node {node!r}: a healer of that name is using it; "
+            "give each healer a name of its own, with node: in its healer.yaml"
+        )
+
+
 class IssueConflictError(StoreError):
     """The append lost a race: another open issue exists for the component, or the stream moved."""
 
 
-class HealInProgressError(HealerError):
-    """A heal was asked for while one runs. `issue_id` names the one that runs."""
+class LeaseLostError(IssueConflictError):
+    """This node may not act on the component any more: its lease on the open issue has run out, or
+    another node has taken the issue over."""
 
-    def __init__(self, component: str, issue_id: str) -> None:
+    def __init__(self, component: str, node: str) -> None:
+        self.component = component
+        self.node = node
+        super().__init__(
+            f"cannot act on {component!r}: node {node!r} does not hold its issue any more"
+        )
+
+
+class HealInProgressError(HealerError):
+    """A heal was asked for while one runs. `issue_id` names the one that runs, `node` the node that
+    carries it where it is another one."""
+
+    def __init__(self, component: str, issue_id: str, node: str | None = None) -> None:
         self.component = component
         self.issue_id = issue_id
-        super().__init__(f"cannot heal {component!r}: issue {issue_id} is being healed already")
+        self.node = node
+        where = f" by node {node!r}" if node else ""
+        super().__init__(
+            f"cannot heal {component!r}: issue {issue_id} is being healed already{where}"
+        )
 
 
 class HealWithheldError(HealerError):

@@ -12,7 +12,9 @@ from healer.domain.process import Launch, OwnerProof, ProcessIdentity
 from healer.domain.spec import ComponentSpec, Mode
 from healer.errors import IllegalCommandError
 
-__all__ = ["Component", "component_stream"]
+__all__ = ["Component", "component_of", "component_stream"]
+
+_PREFIX: Final = "component:"
 
 _LAUNCHES_KEPT: Final = 8
 """Launches that still prove ownership: an orphan of one of the last eight starts is ours."""
@@ -20,7 +22,12 @@ _LAUNCHES_KEPT: Final = 8
 
 def component_stream(name: str) -> str:
     """The stream of the component of that name."""
-    return f"component:{name}"
+    return f"{_PREFIX}{name}"
+
+
+def component_of(stream_id: str) -> str | None:
+    """The name of the component whose stream this is; None for every other stream."""
+    return stream_id.removeprefix(_PREFIX) if stream_id.startswith(_PREFIX) else None
 
 
 class Component(Aggregate):

@@ -33,6 +33,7 @@ def open_log(
     *,
     new_log_id: Callable[[], str],
     read_only: bool = False,
+    node: str | None = None,
     witness: Path | None = None,
     rotate_every: float | None = None,
     key: Path | None = None,
@@ -41,13 +42,15 @@ def open_log(
 
     `sqlite:///FILE` is relative to the current directory, `sqlite:////FILE` absolute,
     `postgresql://` is what libpq takes (a password is better kept in ~/.pgpass), `memory:` is gone
-    with the process. `new_log_id` names a log that has to be created. `witness` is the file that
-    gains a line with each checkpoint, whose key is changed when it has signed for `rotate_every`
-    seconds. A log in SQLite has its key beside it; one in PostgreSQL is signed with the one in the
-    file `key`, and not without it; one in memory never.
+    with the process. `new_log_id` names a log that has to be created. `node` is the name under
+    which a healer appends to a log that several share; no two may bear it at once. `witness` is the
+    file that gains a line with each checkpoint, whose key is changed when it has signed for
+    `rotate_every` seconds. A log in SQLite has its key beside it; one in PostgreSQL is signed with
+    the one in the file `key`, and not without it; one in memory never.
 
     Raises:
         StoreBusyError: another healer has it open; open it `read_only`.
+        NodeBusyError: another healer of the same `node` has it open.
         StoreError: the URL names no log of a known kind, or the log cannot be opened.
     """
     if url == "memory:":
@@ -60,7 +63,12 @@ def open_log(
         if read_only:
             return postgres.open_readonly(url)
         return postgres.open(
-            url, new_log_id=new_log_id, key=key, witness=witness, rotate_every=rotate_every
+            url,
+            new_log_id=new_log_id,
+            node=node,
+            key=key,
+            witness=witness,
+            rotate_every=rotate_every,
         )
     if scheme != "sqlite" or not separator:
         raise StoreError(f"cannot open {_shown(url)!r}: it is not the URL of a log; {_ALLOWED}")

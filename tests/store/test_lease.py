@@ -6,17 +6,26 @@ import asyncio
 
 import pytest
 
-from healer.errors import IssueConflictError, StoreError
+from healer.errors import IssueConflictError, NodeBusyError, StoreError
+from healer.store.postgres.node import NAMES
 from tests import factory
+from tests.conftest import Until
 from tests.store.test_postgres import cut_connections, node, owner, started
 
 LONG = 60.0
+TAKE_NAME = b"SELECT pg_advisory_lock(%d, hashtext(%%s))" % NAMES
 
 
 def run_out(url: str) -> None:
     """Let every lease of the database end now."""
     with owner(url) as connection:
         connection.execute("UPDATE healer.open_issue SET expires = now() - interval '1 s'")
+
+
+def _waits_for_a_lock(url: str) -> bool:
+    with owner(url) as connection:
+        row = connection.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone()
+    return row is not None
 
 
 async def test_the_fence_is_the_position_of_the_fact_that_took_the_issue(database: str) -> None:
@@ -147,6 +156,71 @@ async def test_an_issue_that_nobody_claimed_is_anybodys(database: str) -> None:
         assert (await b.claim("chat_api", [started("i1", 3)], node="b", ttl=LONG)).fence == 3
         with pytest.raises(IssueConflictError, match="is healed by node 'b'"):
             await a.append([started("i1", 4)])
+
+
+async def test_who_heals_a_component_is_the_only_one_to_write_of_it(database: str) -> None:
+    async with node(database) as a, node(database) as b:
+        await b.append([factory.component_registered()])
+        await a.claim("chat_api", [factory.issue_detected(stream="i1")], node="a", ttl=LONG)
+        moved = factory.port_rebound(version=2)
+        with pytest.raises(
+            IssueConflictError,
+            match=r"^cannot append component:chat_api/2: the component is healed by node 'a' "
+            r"since event 2$",
+        ):
+            await b.append([moved])
+        assert await a.append([moved]) == 3
+        await a.append([factory.issue_failed(stream="i1", version=2)])
+        assert await b.append([factory.port_rebound(version=3)]) == 5
+
+
+async def test_an_issue_that_ends_in_the_same_breath_is_held_by_nobody(database: str) -> None:
+    async with node(database) as a, node(database) as b:
+        both = [factory.issue_detected(stream="i1"), factory.issue_failed(stream="i1", version=2)]
+        assert (await a.claim("chat_api", both, node="a", ttl=LONG)).fence == 2
+        assert await a.open_issues() == {}
+        assert await a.renew(ttl=LONG) == []
+        await b.claim("chat_api", [factory.issue_detected(stream="i2")], node="b", ttl=LONG)
+
+
+# --- the names of nodes --------------------------------------------------------------------------
+
+
+async def test_two_healers_of_one_name_are_refused_by_name(database: str) -> None:
+    async with node(database, node="edge-1"), node(database, node="edge-2"), node(database):
+        with pytest.raises(NodeBusyError, match=r"as node 'edge-1': .* with node: in its") as error:
+            async with node(database, node="edge-1"):
+                pass
+        assert error.value.node == "edge-1"
+    async with node(database, node="edge-1"):
+        pass
+
+
+async def test_a_name_outlives_a_lost_connection(database: str) -> None:
+    async with node(database, node="edge-1") as log:
+        await log.append([started("i1", 1)])
+        await asyncio.to_thread(cut_connections, database)
+        assert await log.append([started("i1", 2)]) == 2
+        with pytest.raises(NodeBusyError):
+            async with node(database, node="edge-1"):
+                pass
+
+
+async def test_a_name_that_another_took_meanwhile_is_waited_for(database: str) -> None:
+    async with node(database, node="edge-1", patience=60.0) as log:
+        with owner(database) as other:
+            taking = asyncio.create_task(
+                asyncio.to_thread(other.execute, TAKE_NAME, ("edge-1",)), name="taking"
+            )
+            # It waits for the name before the session that has it is ended.
+            await Until().soon(lambda: _waits_for_a_lock(database), 20)
+            await asyncio.to_thread(cut_connections, database, but=other.info.backend_pid)
+            await taking
+            appending = asyncio.ensure_future(log.append([started("i1", 1)]))
+            held = "the name of node 'edge-1' is held"
+            await Until().soon(lambda: held in str(log.unavailable), 20)
+            assert not appending.done()
+        assert await asyncio.wait_for(appending, 30) == 1
 
 
 @pytest.mark.parametrize("ttl", [0.0, -1.0, float("nan"), float("inf")])

@@ -50,11 +50,13 @@ def owner(url: str) -> Iterator[Any]:
         yield connection
 
 
-def cut_connections(url: str) -> None:
+def cut_connections(url: str, *, but: int = 0) -> None:
+    """End all sessions, except that of the backend `but`."""
     with owner(url) as connection:
         connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            "WHERE datname = current_database() AND pid NOT IN (pg_backend_pid(), %s)",
+            (but,),
         )
 
 

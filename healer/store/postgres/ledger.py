@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import starmap
 from typing import Any, Final, NamedTuple
 
+from healer.domain.component import component_of
 from healer.domain.events import IssueDetected, IssueFailed, IssueVerified
 from healer.errors import StoreError
 from healer.ports import Recorded
@@ -18,6 +19,7 @@ from healer.store.notary import Sealing
 from healer.store.postgres import inspection, schema
 from healer.store.postgres.connection import Connection, connect, refusals
 from healer.store.postgres.lease import Holding
+from healer.store.postgres.node import keep_name, take_name
 from healer.store.postgres.place import Place
 from healer.store.postgres.plan import Entry, Outcome, Plan
 from healer.store.postgres.reader import select
@@ -114,9 +116,11 @@ class Ledger:
         codec: Codec,
         new_log_id: Callable[[], str],
         sealing: Sealing | None = None,
+        node: str | None = None,
     ) -> None:
         self._signer = Signer(sealing) if sealing else None
         self._place = place
+        self._node = node
         self._codec = codec
         self._connection: Connection | None = None
         self._attempt: _Attempt | None = None
@@ -125,6 +129,8 @@ class Ledger:
             connection = connect(place, writing=True)
         try:
             with refusals(f"open {place}"):
+                if node is not None:
+                    take_name(connection, place, node)
                 if not require_schema(connection, place):
                     schema.create(connection, new_log_id)
                 if sealing is not None:
@@ -164,6 +170,7 @@ class Ledger:
             for encoded in entry.events
             if isinstance(encoded.event, IssueDetected)
         } | {entry.lease.component for entry in group if entry.lease is not None}
+        components |= {name for stream in streams if (name := component_of(stream)) is not None}
         with connection.transaction():
             with connection.pipeline():
                 head = connection.execute(_LOCK_HEAD)
@@ -360,7 +367,14 @@ class Ledger:
 
     def _open(self) -> Connection:
         if self._connection is None:
-            self._connection = connect(self._place, writing=True)
+            connection = connect(self._place, writing=True)
+            try:
+                if self._node is not None:
+                    keep_name(connection, self._node)
+            except BaseException:
+                connection.close()
+                raise
+            self._connection = connection
             self._continued = False
         return self._connection
 

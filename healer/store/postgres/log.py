@@ -76,6 +76,7 @@ class PostgresLog:
         url: str,
         *,
         new_log_id: Callable[[], str],
+        node: str | None = None,
         codec: Codec | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
@@ -87,7 +88,8 @@ class PostgresLog:
     ) -> PostgresLog:
         """Open the log for reading and appending, create it where there is none.
 
-        `new_log_id` names a log that is created: its hash chain begins there. An outage that lasts
+        `new_log_id` names a log that is created: its hash chain begins there. `node` is a name that
+        no other log object may use while this one is open; None asks for none. An outage that lasts
         longer than `patience` seconds fails the appends that wait; `chance` spreads reconnections.
 
         With the file `key`, which is made where the log has no checkpoint yet, this node signs
@@ -95,6 +97,7 @@ class PostgresLog:
         log was signed with another key than is in the file, it does not, and `unsigned` says so.
 
         Raises:
+            NodeBusyError: a healer of that node name uses it.
             StoreError: it cannot be reached or opened, or is not a log that this version knows.
         """
         place = locate(url)
@@ -107,7 +110,7 @@ class PostgresLog:
                 raise StoreError(f"cannot keep {key}: {error.strerror}") from error
             told = FileWitness(witness) if isinstance(witness, Path) else witness
             sealing = Sealing(key, cadence, told, monotonic, rotate_every)
-        ledger = Ledger(place, codec, new_log_id, sealing)
+        ledger = Ledger(place, codec, new_log_id, sealing, node)
         return cls(
             place,
             Reader(place, codec),

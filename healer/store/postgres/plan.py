@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from healer.domain.component import component_of
 from healer.domain.events import IssueDetected, IssueFailed, IssueVerified
 from healer.errors import IssueConflictError, StoreError
 from healer.store import chain
@@ -148,8 +149,13 @@ class Plan:
         ]
 
 
-def _holding(stage: _Stage, issue: str) -> Holding | None:
-    return next((each for each in stage.holdings.values() if each.issue == issue), None)
+def _holding(stage: _Stage, stream: str) -> Holding | None:
+    """The open issue that a stream tells of, or stands behind: whoever heals a component is the
+    only one to write of the component, too."""
+    component = component_of(stream)
+    if component is not None:
+        return stage.holdings.get(component)
+    return next((each for each in stage.holdings.values() if each.issue == stream), None)
 
 
 def _check_fence(stage: _Stage, encoded: Encoded, lease: Lease | None) -> None:
@@ -158,9 +164,10 @@ def _check_fence(stage: _Stage, encoded: Encoded, lease: Lease | None) -> None:
         return
     if lease is not None and lease.component == holding.component:
         return
-    if stage.fences.get(encoded.stream) != holding.fence:
+    if stage.fences.get(holding.issue) != holding.fence:
+        what = "issue" if encoded.stream == holding.issue else "component"
         raise IssueConflictError(
-            f"cannot append {encoded.stream}/{encoded.version}: the issue is healed by node "
+            f"cannot append {encoded.stream}/{encoded.version}: the {what} is healed by node "
             f"{holding.node!r} since event {holding.fence}"
         )
 
@@ -176,6 +183,8 @@ def _check_free(stage: _Stage, lease: Lease) -> None:
 
 def _take(stage: _Stage, lease: Lease, events: Sequence[Encoded]) -> None:
     holding = stage.holdings.get(lease.component)
+    if holding is None and any(isinstance(each.event, IssueDetected) for each in events):
+        return  # it ends in the same breath, and nobody needs to hold it
     if holding is None:
         raise IssueConflictError(
             f"cannot claim component {lease.component!r}: it has no open issue"

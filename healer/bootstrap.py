@@ -38,8 +38,8 @@ _log = structlog.get_logger("healer")
 
 
 _FIXED: Final = (
-    "node", "store", "listen", "hosts", "tls", "auth", "logs", "token_file", "witness", "signing",
-    "guardian", "telemetry",
+    "node", "lease", "store", "listen", "hosts", "tls", "auth", "logs", "token_file", "witness",
+    "signing", "guardian", "telemetry",
 )  # fmt: skip
 
 
@@ -185,6 +185,7 @@ def build(
         ids=ids,
         node=config.node,
         launchers=launcher,
+        lease=config.lease.term,
     )
     beside = _beside(config)
     outboxes = [

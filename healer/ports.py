@@ -8,7 +8,7 @@ and no implementation blocks the event loop.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from math import inf
@@ -32,11 +32,21 @@ __all__ = [
     "Ids",
     "Launched",
     "Launcher",
+    "Permit",
     "Prober",
     "Recorded",
     "Reservation",
     "Stopped",
+    "always",
 ]
+
+
+Permit = Callable[[], Awaitable[None]]
+"""Asked right before a signal or a start; raises a StoreError where this node may not any more."""
+
+
+async def always() -> None:
+    """The permit of a healer whose log is its own."""
 
 
 class Clock(Protocol):
@@ -168,8 +178,11 @@ class Host(Protocol):
         launch id. Cheap when there are none. The caller closes them."""
         ...
 
-    async def stop(self, processes: Sequence[HeldProcess], *, grace: float) -> Stopped:
-        """SIGTERM, wait up to `grace` seconds, SIGKILL, wait; through the pidfds only.
+    async def stop(
+        self, processes: Sequence[HeldProcess], *, grace: float, permit: Permit = ...
+    ) -> Stopped:
+        """SIGTERM, wait up to `grace` seconds, SIGKILL, wait; through the pidfds only. `permit` is
+        asked right before each of the two, and what it raises ends it there.
 
         Raises:
             HostError: one of them may never be signalled (pid 1, a kernel thread, the healer, an

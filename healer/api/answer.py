@@ -30,6 +30,7 @@ def healed(report: HealReport) -> dict[str, Json]:
         "issue_type": report.issue_type.value,
         "state": report.state.value,
         "reason": report.reason,
+        "node": report.node,
     }
 
 
@@ -76,7 +77,7 @@ def component(views: Views, status: ComponentStatus, withheld: Withhold | None) 
     """A component as it is now, over what the log remembers of it."""
     state: Components = views.state("components")
     record = state.components.get(status.name)
-    process = status.process
+    process, holder = status.process, status.holder
     return {
         **(record.view() if record else {}),
         "name": status.name,
@@ -89,11 +90,12 @@ def component(views: Views, status: ComponentStatus, withheld: Withhold | None) 
         "maintenance": maintenance(status.maintenance),
         "last_probe": status.last_probe.model_dump(mode="json") if status.last_probe else None,
         "process": process.model_dump(mode="json") if process else None,
-        "open_issue": status.issue.id if status.issue else None,
+        "open_issue": status.issue.id if status.issue else (holder.issue if holder else None),
         "issue_state": status.issue.state.value if status.issue else None,
         "awaits_approval": status.issue is not None
         and isinstance(status.issue.approval, ApprovalRequested),
         "healing": status.healing,
+        "healed_by_node": holder.node if holder else None,
         "withheld": None
         if withheld is None
         else {

@@ -89,6 +89,7 @@ def problem_of(error: HealerError, instance: str) -> Problem:
             more = {
                 "component": error.component,
                 "issue_id": error.issue_id,
+                "node": error.node,
                 "reason": "in_progress",
                 "arithmetic": {},
             }

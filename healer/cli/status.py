@@ -94,6 +94,8 @@ def _now(component: dict[str, Any]) -> str | None:
     """What is being done about the component, or what keeps it from being done."""
     if component.get("healing"):
         return "healing"
+    if component.get("healed_by_node"):
+        return f"healed by node {component['healed_by_node']}"
     if component.get("awaits_approval"):
         return f"awaits approval: healer approve {component['name']}"
     window = component["maintenance"]

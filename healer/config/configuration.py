@@ -105,6 +105,13 @@ class Tls(Value):
     key: Path
 
 
+class Lease(Value):
+    """Where several nodes share the log: for how long (`term`, in seconds) a node that is not heard
+    of keeps the issue that it is healing. It is renewed each third of that."""
+
+    term: Annotated[Duration, Field(ge=1, le=3600)] = 15.0
+
+
 class Alerts(Value):
     """Which labels (tags) of an alert name the component and the type of the issue."""
 
@@ -121,6 +128,7 @@ class Config(Value):
     """
 
     node: Annotated[str, AfterValidator(check_name)]
+    lease: Lease = Lease()
     store: Annotated[str, AfterValidator(_check_store_url)] = "sqlite:///healer.db"
     listen: Annotated[str, AfterValidator(_check_listen)] = "127.0.0.1:8000"
     hosts: tuple[Annotated[str, Field(pattern=_HOST)], ...] = ()

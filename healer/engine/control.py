@@ -222,6 +222,10 @@ class Controls:
         for keeper in self._keepers.values():
             if keeper.heal is not None and keeper.heal.issue.id == issue_id:
                 return keeper
+            holder = keeper.standby.holder
+            if holder is not None and holder.issue == issue_id:
+                why = f"node {holder.node!r} heals it: say it there"
+                raise IllegalCommandError(f"{command} issue {issue_id}", why)
         # A stream of something else is no issue either.
         if ":" in issue_id or issue_id == FLEET_STREAM or not await self._known(issue_id):
             suggested = [keeper.heal.issue.id for keeper in self._keepers.values() if keeper.heal]

@@ -13,8 +13,12 @@ import structlog
 from healer.domain.component import Component, component_stream
 from healer.domain.events import (
     BudgetReset,
+    ComponentEvent,
     HealthChanged,
     IssueDetected,
+    IssueFailed,
+    IssueTakenOver,
+    IssueVerified,
     MaintenanceStarted,
     RemediationStarted,
 )
@@ -31,9 +35,10 @@ from healer.engine.control import Controls
 from healer.engine.fleet import FleetBook
 from healer.engine.journal import Journal
 from healer.engine.keeper import HealRequest, Keeper
+from healer.engine.lease import LEASE, Leases
 from healer.errors import HealWithheldError, StoreError, UnknownNameError
 from healer.playbooks import ACTIONS, Instance, Plan
-from healer.ports import Clock, EventLog, Host, Ids, Launcher, Prober
+from healer.ports import Clock, EventLog, Holder, Host, Ids, Launcher, Prober, Recorded
 
 __all__ = ["ComponentStatus", "Engine", "HealReport", "PlannedStep"]
 
@@ -57,7 +62,8 @@ LauncherFactory = Callable[[ComponentSpec], Launcher | None]
 
 @dataclass(frozen=True, slots=True)
 class HealReport:
-    """How a heal that was asked for ended."""
+    """How a heal that was asked for ended. `node` is the node that carries the issue now, where it
+    has not ended and another one has taken it over."""
 
     issue_id: str
     component: str
@@ -66,6 +72,7 @@ class HealReport:
     state: State
     playbooks_executed: tuple[str, ...]
     reason: str | None
+    node: str | None = None
 
     @property
     def success(self) -> bool:
@@ -86,7 +93,8 @@ class PlannedStep:
 
 @dataclass(frozen=True, slots=True)
 class ComponentStatus:
-    """A component as the healer sees it now. `maintenance` is the window that is open."""
+    """A component as the healer sees it now. `maintenance` is the window that is open, `holder` the
+    other node that heals it: this one stands by."""
 
     name: str
     host: str
@@ -98,6 +106,7 @@ class ComponentStatus:
     last_probe: ProbeResult | None
     issue: NetworkIssue | None
     healing: bool
+    holder: Holder | None = None
 
 
 class Engine:
@@ -115,8 +124,15 @@ class Engine:
         ids: Ids,
         node: str,
         launchers: LauncherFactory,
+        lease: float = LEASE,
     ) -> None:
+        """`lease` is how long, in seconds, a node that is not heard of keeps an open issue where
+        several share the log."""
         self.log = log
+        self.node = node
+        self._leases = Leases(log, clock, node=node, term=lease)
+        self._forget: Callable[[], None] | None = None
+        self._renewing: asyncio.Task[None] | None = None
         self.checks = host.check_names()
         self._clock = clock
         self._stopping = asyncio.Event()
@@ -133,6 +149,7 @@ class Engine:
         )
 
         def keeper(spec: ComponentSpec) -> Keeper:
+            lease = self._leases.of(spec.name)
             announcer = None
             if spec.announce is not None:
                 hook = spec.model_copy(update={"launch": HookLaunch(hook=spec.announce)})
@@ -145,11 +162,13 @@ class Engine:
                 ids=ids,
                 launcher=launchers(spec),
                 announcer=announcer,
+                permit=lease.permit,
             )
             return Keeper(
                 instance,
                 fleet=self.fleet,
-                journal=Journal(log, clock, node),
+                journal=Journal(log, clock, node, lease),
+                lease=lease,
                 clock=clock,
                 ids=ids,
                 stopping=asyncio.Event(),
@@ -174,10 +193,15 @@ class Engine:
         self._defect = asyncio.get_running_loop().create_future()
         try:
             await self.controls.start(self.log)
+            if self.log.shared:
+                self._forget = self.log.listen(self._overhear)
             await self._remember()
         except BaseException:
             self._started = False
             raise
+        if self.log.shared:
+            self._renewing = asyncio.create_task(self._leases.keep(), name="leases")
+            self._renewing.add_done_callback(self._keeper_ended)
         for name in self._keepers:
             self._watch(name)
         return True
@@ -193,7 +217,11 @@ class Engine:
         for keeper in self._keepers.values():
             keeper.stop()
         self.controls.stop()
+        if self._forget is not None:
+            self._forget()
+            self._forget = None
         if not self._tasks:
+            await self._stop_renewing()
             return
         _, unfinished = await asyncio.wait(self._tasks.values(), timeout=_STOP_WITHIN)
         for task in unfinished:
@@ -201,6 +229,14 @@ class Engine:
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         self._tasks.clear()
+        await self._stop_renewing()
+
+    async def _stop_renewing(self) -> None:
+        # Last of all: until then something may still be under way.
+        renewing, self._renewing = self._renewing, None
+        if renewing is not None:
+            renewing.cancel()
+            await asyncio.gather(renewing, return_exceptions=True)
 
     async def reload(
         self, specs: Mapping[str, ComponentSpec], budget: Budget
@@ -243,6 +279,11 @@ class Engine:
 
     async def _remove(self, name: str) -> None:
         await self._retire(name)
+        if await self._leases.of(name).elsewhere() is not None:
+            # It is no longer named here; what becomes of it is for the node that heals it to say.
+            self._leases.forget(name)
+            self.fleet.forget(name)
+            return
         component = Component.replay(
             component_stream(name), await self.log.stream(component_stream(name))
         )
@@ -256,6 +297,7 @@ class Engine:
             age = max(0.0, (stamp.now - issue.opened_at).total_seconds())
             issue.fail("removed", resolved_in=age + issue.seen_after, stamp=stamp)
             await self._journal.save(component, issue)
+        self._leases.forget(name)
         self.fleet.forget(name)
 
     async def _retire(self, name: str) -> None:
@@ -298,6 +340,7 @@ class Engine:
             last_probe=keeper.watch.last_probe,
             issue=keeper.heal.issue if keeper.heal else None,
             healing=keeper.heal is not None and keeper.heal.acting,
+            holder=keeper.standby.holder,
         )
 
     async def heal(self, name: str, request: HealRequest) -> str:
@@ -323,16 +366,32 @@ class Engine:
         return await keeper.request(request)
 
     async def outcome(self, name: str, issue_id: str) -> HealReport:
-        """Wait for the end of an issue, and say how it ended."""
+        """Wait until an issue has ended, or until this node carries it no more, and say how it is.
+
+        Raises:
+            UnknownNameError: there is no such component.
+            StoreError: the log cannot be read.
+        """
         issue = await self._keeper(name).outcome(issue_id)
+        node = None
+        if not issue.closed and self.log.shared:
+            issue = NetworkIssue.replay(issue_id, await self.log.stream(issue_id))
+            holder = await self.log.holder(name)
+            if holder is not None and holder.issue == issue_id and holder.node != self.node:
+                node = holder.node
         return HealReport(
+            node=node,
             issue_id=issue.id,
             component=issue.component,
             port=self.status(name).port,
             issue_type=issue.issue_type,
             state=issue.state,
             playbooks_executed=issue.executed,
-            reason=issue.reason or (issue.withheld.reason if issue.withheld else None),
+            reason=(
+                issue.reason
+                or ("taken_over" if node is not None else None)
+                or (issue.withheld.reason if issue.withheld else None)
+            ),
         )
 
     def failing(self) -> tuple[str, ...]:
@@ -439,6 +498,22 @@ class Engine:
         for name, issue in (await self.log.open_issues()).items():
             if issue in begun and name in self._keepers:
                 self.fleet.resume(name)
+
+    def _overhear(self, facts: Sequence[Recorded]) -> None:
+        """What other nodes write of the components that are kept here."""
+        for event in (recorded.event for recorded in facts):
+            if event.node == self.node:
+                continue
+            match event:
+                case ComponentEvent(component=name) | IssueDetected(component=name):
+                    keepers = [self._keepers[name]] if name in self._keepers else []
+                case IssueTakenOver() | RemediationStarted() | IssueVerified() | IssueFailed():
+                    issue = event.originator_id
+                    keepers = [each for each in self._keepers.values() if each.carries(issue)]
+                case _:
+                    keepers = []
+            for keeper in keepers:
+                keeper.overhear(event)
 
     def _keeper_ended(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()

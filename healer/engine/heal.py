@@ -56,7 +56,7 @@ class Heal:
             self._leave.resume()
         ended = False
         try:
-            while not (issue.closed or stopping.is_set() or self._waiting.abandoned):
+            while not (issue.closed or stopping.is_set() or self._patient.abandoned.is_set()):
                 await self._make(decision.next_move(issue, self._patient.mode))
                 self._diagnosis.record_late()
             ended = issue.closed

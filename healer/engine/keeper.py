@@ -12,7 +12,16 @@ from structlog.contextvars import bound_contextvars
 
 from healer.domain.aggregate import Stamp
 from healer.domain.component import Component, component_stream
-from healer.domain.events import IssueDetected, RemediationStarted
+from healer.domain.events import (
+    BudgetReset,
+    ComponentEvent,
+    Event,
+    IssueDetected,
+    IssueFailed,
+    IssueTakenOver,
+    IssueVerified,
+    RemediationStarted,
+)
 from healer.domain.health import Health, HealthState
 from healer.domain.issue import NetworkIssue
 from healer.domain.lifecycle import State
@@ -22,13 +31,16 @@ from healer.domain.spec import Criticality, IssueType, Severity
 from healer.engine.fleet import FleetBook
 from healer.engine.heal import Heal
 from healer.engine.journal import Journal
+from healer.engine.lease import Lease
 from healer.engine.patient import Patient, Wishes
+from healer.engine.standby import Standby
 from healer.engine.window import Window
 from healer.errors import (
     HealInProgressError,
     HealWithheldError,
     HostError,
     IllegalCommandError,
+    IssueConflictError,
     StoreError,
 )
 from healer.playbooks import Instance
@@ -75,6 +87,7 @@ class Keeper:
         *,
         fleet: FleetBook,
         journal: Journal,
+        lease: Lease,
         clock: Clock,
         ids: Ids,
         stopping: asyncio.Event,
@@ -83,6 +96,7 @@ class Keeper:
         self.name = instance.spec.name
         self._fleet = fleet
         self._journal = journal
+        self._lease = lease
         self._clock = clock
         self._ids = ids
         self._stopping = stopping
@@ -90,11 +104,13 @@ class Keeper:
         self.watch = Watch(
             instance, clock=clock, on_health=self._health_changed, on_adopted=self._adopted
         )
+        self.standby = Standby(self.name, lease, self.watch, stopping)
         self.heal: Heal | None = None
         self.last_issue: str | None = None
         self._issues = 0
         self._known = asyncio.Event()
         self._doubted = asyncio.Event()
+        self._outdated = asyncio.Event()
         self._requests: asyncio.Queue[tuple[HealRequest, asyncio.Future[str]]] = asyncio.Queue()
         self._ended: dict[str, asyncio.Future[NetworkIssue]] = {}
 
@@ -111,11 +127,14 @@ class Keeper:
         """Ask for a heal; the id of the issue that carries it.
 
         Raises:
-            HealInProgressError: a playbook is acting on the component now.
+            HealInProgressError: a playbook is acting on the component now, or another node heals
+                it.
             HealWithheldError: the healer is stopping.
         """
         if self._stopping.is_set():
             raise HealWithheldError(self.name, None, "stopping", {})
+        if (holder := self.standby.holder) is not None:
+            raise HealInProgressError(self.name, holder.issue, holder.node)
         if self.heal is not None:
             if self.heal.acting:
                 raise HealInProgressError(self.name, self.heal.issue.id)
@@ -167,6 +186,9 @@ class Keeper:
 
     async def _current(self) -> Component:
         """The component, once it is known to be what the log says."""
+        if (holder := self.standby.holder) is not None:
+            why = f"node {holder.node!r} heals it (issue {holder.issue}): say it there"
+            raise IllegalCommandError(f"change {self.name}", why)
         try:
             async with asyncio.timeout(_KNOWN_WITHIN):
                 await self._known.wait()
@@ -199,6 +221,7 @@ class Keeper:
     async def run(self) -> None:
         """Watch and heal until the healer stops. While log or host fail, hold and say so."""
         begun = False
+        self._lease.on_loss = self._lose
         while not self._stopping.is_set():
             try:
                 if self._doubted.is_set():
@@ -207,10 +230,18 @@ class Keeper:
                 if not begun:
                     await self._begin()
                     begun = True
+                    continue
+                if self._outdated.is_set() and not await self._catch_up():
+                    begun = False
+                    continue
                 await self._turn()
             except (StoreError, HostError) as error:
-                word = "log_unavailable" if isinstance(error, StoreError) else "host_unavailable"
-                _log.error(word, component=self.name, error=str(error))
+                if isinstance(error, IssueConflictError):
+                    _log.warning("overtaken", component=self.name, error=str(error))
+                else:
+                    store = isinstance(error, StoreError)
+                    word = "log_unavailable" if store else "host_unavailable"
+                    _log.error(word, component=self.name, error=str(error))
                 # What was decided and not written is forgotten; the log says what is true.
                 begun = False
                 self._known.clear()
@@ -225,10 +256,10 @@ class Keeper:
     async def _begin(self) -> None:
         """Read the component from the log, find its process, and finish what was left open."""
         log = self._journal.log
-        component = self.instance.component
-        fresh = type(component).replay(
-            component_stream(self.name), await log.stream(component_stream(self.name))
-        )
+        await self._stand_by()
+        if self._stopping.is_set():
+            return
+        fresh = await self._read()
         self.instance.component = fresh
         self._window.left(fresh)
         launcher = self.instance.launcher
@@ -251,7 +282,90 @@ class Keeper:
             self._fleet.end(self.name)
         if issue is not None:
             _log.info("issue_resumed", component=self.name, issue=issue.id, state=str(issue.state))
+            if not self._lease.covers(issue.id):
+                await self._take_over(issue)
             await self._heal(issue, Wishes(actor="recovery"), first_seen=None)
+
+    async def _read(self) -> Component:
+        self._outdated.clear()
+        stream = component_stream(self.name)
+        return Component.replay(stream, await self._journal.log.stream(stream))
+
+    async def _catch_up(self) -> bool:
+        """Take in what another node wrote of the component; False when it has become another one
+        meanwhile (healed, moved, no more), so that all has to begin anew."""
+        known, fresh = self.instance.component, await self._read()
+        if fresh.registered is None or fresh.port != known.port:
+            return False
+        if fresh.epoch > self.watch.state.epoch:
+            return False
+        if self.watch.state.health is Health.UNHEALTHY:
+            # It is appended together with the issue that follows from it.
+            fresh.change_health(
+                Health.UNHEALTHY,
+                epoch=self.watch.state.epoch,
+                probe=self.watch.last_probe,
+                stamp=self._journal.stamp("watchdog"),
+            )
+        self.instance.component = fresh
+        self._window.left(fresh)
+        self._fleet.announce(self.name)
+        return True
+
+    async def _stand_by(self) -> None:
+        """Look on for as long as another node heals the component."""
+        holder = await self._lease.elsewhere()
+        if holder is None:
+            return
+        self._known.clear()
+        self._fleet.end(self.name)
+        self.instance.component = await self._read()
+        self.watch.state = HealthState(epoch=self.instance.component.epoch)
+        if self.instance.process is None:
+            await self.instance.reacquire()
+        while not self._requests.empty():
+            _, opened = self._requests.get_nowait()
+            opened.set_exception(HealInProgressError(self.name, holder.issue, holder.node))
+        await self.standby.until_free(holder)
+        self._doubted.clear()
+
+    async def _take_over(self, issue: NetworkIssue) -> None:
+        """Hold an issue that nobody holds (any more); who did writes no more of it."""
+        former = await self._lease.holder()
+        node = former.node if former else None
+        issue.take_over(node, stamp=self._journal.stamp("recovery"))
+        await self._journal.save(issue)
+        _log.warning("issue_taken_over", component=self.name, issue=issue.id, former=node)
+
+    def carries(self, issue_id: str) -> bool:
+        """Whether the issue is the component's last one that was heard of."""
+        return self.last_issue == issue_id
+
+    def overhear(self, event: Event) -> None:
+        """Take in what another node has just written of the component or of its open issue."""
+        match event:
+            case IssueDetected():
+                self.remember(event.originator_id, event)
+                self._lose()
+            case IssueTakenOver():
+                self._lose()
+            case RemediationStarted():
+                self.remember_attempt(event)
+            case IssueVerified() | IssueFailed():
+                self.standby.wake()
+            case ComponentEvent():
+                if isinstance(event, BudgetReset):
+                    self._fleet.rearm(self.name)
+                self._outdated.set()
+            case _:
+                pass
+
+    def _lose(self) -> None:
+        """What is done here is another node's to do now."""
+        self._doubted.set()
+        self.standby.wake()
+        if self.heal is not None:
+            self.heal.abandon()
 
     def remember(self, issue_id: str, detected: IssueDetected) -> None:
         """Take in, at start, that the component had this issue before."""
@@ -271,7 +385,8 @@ class Keeper:
         asked = asyncio.create_task(self._requests.get())
         stop = asyncio.create_task(self._stopping.wait())
         doubt = asyncio.create_task(self._doubted.wait())
-        tasks: tuple[asyncio.Task[object], ...] = (watching, asked, stop, doubt)
+        news = asyncio.create_task(self._outdated.wait())
+        tasks: tuple[asyncio.Task[object], ...] = (watching, asked, stop, doubt, news)
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -279,7 +394,11 @@ class Keeper:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        if not asked.cancelled():
+        if self._outdated.is_set():
+            # What another node wrote comes first: nothing is decided on what was before.
+            if not asked.cancelled():
+                self._requests.put_nowait(asked.result())
+        elif not asked.cancelled():
             await self._by_request(*asked.result())
         elif not watching.cancelled() and not self._doubted.is_set():
             await self._open(watching.result(), Wishes(), severity=None)
@@ -354,6 +473,7 @@ class Keeper:
     async def _heal(self, issue: NetworkIssue, wishes: Wishes, first_seen: float | None) -> None:
         ended: asyncio.Future[NetworkIssue] = asyncio.get_running_loop().create_future()
         self._ended[issue.id] = ended
+        before = self.last_issue, self._issues
         self.last_issue, self._issues = issue.id, issue.recurrence + 1
         patient = Patient(
             issue,
@@ -373,6 +493,11 @@ class Keeper:
             # Whatever is logged while it goes on, at whatever depth, names the issue.
             with bound_contextvars(issue=issue.id):
                 await self.heal.run()
+        except IssueConflictError:
+            if self.last_issue == issue.id and not await self._journal.log.stream(issue.id):
+                # Another node was faster: this one has never been.
+                self.last_issue, self._issues = before
+            raise
         finally:
             self.heal = None
             del self._ended[issue.id]
@@ -395,11 +520,13 @@ class Keeper:
         self, before: HealthState, after: HealthState, probe: ProbeResult | None
     ) -> None:
         component = self.instance.component
+        if after.health in {Health.HEALTHY, Health.UNHEALTHY}:
+            self._fleet.mark(self.name, healthy=after.health is Health.HEALTHY)
+        if self.standby.holder is not None:
+            return
         component.change_health(
             after.health, epoch=after.epoch, probe=probe, stamp=self._journal.stamp("watchdog")
         )
-        if after.health in {Health.HEALTHY, Health.UNHEALTHY}:
-            self._fleet.mark(self.name, healthy=after.health is Health.HEALTHY)
         _log.info(
             "health_changed",
             component=self.name,
@@ -412,6 +539,8 @@ class Keeper:
 
     async def _adopted(self, process: ProcessIdentity, proof: OwnerProof | None) -> None:
         component = self.instance.component
+        if self.standby.holder is not None:
+            return
         if proof is None:
             _log.warning(
                 "owner_unproven",

@@ -49,7 +49,7 @@ class Leave:
                     return fleet.begin(name, rearmed=verdict.rearmed)
                 with fleet.waiting(name, verdict, self._ask) as bell:
                     woken = await self._wait(verdict, bell)
-                if woken in {"stopping", "recovered"} or self._waiting.abandoned:
+                if woken in {"stopping", "recovered"} or self._patient.abandoned.is_set():
                     return None
         finally:
             fleet.leave(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from healer.domain.aggregate import Stamp
@@ -35,7 +35,7 @@ class Wishes:
 @dataclass(slots=True)
 class Patient:
     """What is healed, and the pen that writes it down. `first_seen` is the monotonic instant of the
-    first bad look, None when a former healer saw it."""
+    first bad look, None when a former healer saw it; `abandoned` is set when the issue is left."""
 
     issue: NetworkIssue
     instance: Instance
@@ -47,6 +47,7 @@ class Patient:
     window: Window
     wishes: Wishes
     first_seen: float | None = None
+    abandoned: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def mode(self) -> Mode:
@@ -74,13 +75,15 @@ class Patient:
         return max(0.0, age) + self.issue.seen_after
 
     async def unless_stopping(self, work: Coroutine[Any, Any, _T]) -> _T | None:
-        """The result of `work`, or None when the healer is to stop first; then it is cancelled."""
+        """The result of `work`, or None when the healer is to stop, or to leave the issue, first;
+        then it is cancelled."""
         task = asyncio.create_task(work)
         stop = asyncio.create_task(self.stopping.wait())
+        leave = asyncio.create_task(self.abandoned.wait())
         try:
-            await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((task, stop, leave), return_when=asyncio.FIRST_COMPLETED)
             return task.result() if task.done() else None
         finally:
-            for waiting in (task, stop):
+            for waiting in (task, stop, leave):
                 waiting.cancel()
-            await asyncio.gather(task, stop, return_exceptions=True)
+            await asyncio.gather(task, stop, leave, return_exceptions=True)

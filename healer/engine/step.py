@@ -13,7 +13,7 @@ from healer.domain.events import StepStarted
 from healer.domain.playbook import Settlement, StepResult
 from healer.domain.process import OwnerProof
 from healer.engine.patient import Patient
-from healer.errors import HostError
+from healer.errors import HostError, StoreError
 from healer.playbooks import ACTIONS, Action, Plan, Skip, StepFailedError
 from healer.playbooks.action import Verdict
 
@@ -108,7 +108,8 @@ class Steps:
         """The result of `work`; whatever it raises is a StepFailedError."""
         try:
             return await work
-        except StepFailedError:
+        except (StepFailedError, StoreError):
+            # An effect that was not permitted is no failure of the step: nothing was tried.
             raise
         except HostError as error:
             facts = StepResult(errno=error.errno)

@@ -19,7 +19,6 @@ class Waiting:
         self._patient = patient
         self._verification = verification
         self._go = asyncio.Event()
-        self.abandoned = False
 
     def go(self) -> None:
         """Let whoever waits ask again now."""
@@ -27,7 +26,7 @@ class Waiting:
 
     def abandon(self) -> None:
         """Wait no more, for anything."""
-        self.abandoned = True
+        self._patient.abandoned.set()
         self._go.set()
 
     async def wait(self, seconds: float | None, event: Coroutine[Any, Any, object]) -> str:

@@ -17,7 +17,7 @@ from healer.host.checks import FAST, Checks
 from healer.host.process import Open, PidfdProcess, open_pidfd
 from healer.host.sockdiag import listen_sockets
 from healer.host.view import view
-from healer.ports import Bind, HeldProcess, Reservation, Stopped
+from healer.ports import Bind, HeldProcess, Permit, Reservation, Stopped, always
 
 __all__ = ["Diagnostics", "LinuxHost"]
 
@@ -122,11 +122,13 @@ class LinuxHost:
             membership.members, asked, boot=self.boot_id, opener=self._opener
         )
 
-    async def stop(self, processes: Sequence[HeldProcess], *, grace: float) -> Stopped:
+    async def stop(
+        self, processes: Sequence[HeldProcess], *, grace: float, permit: Permit = always
+    ) -> Stopped:
         held = [process for process in processes if isinstance(process, PidfdProcess)]
         if len(held) != len(processes):
             raise HostError("cannot signal a process that is not held by a pidfd of this host")
-        return await termination.stop(held, grace=grace, kill_wait=self._kill_wait)
+        return await termination.stop(held, grace=grace, kill_wait=self._kill_wait, permit=permit)
 
     async def bind_test(self, host: str, port: int) -> Bind:
         return await binding.bind_test(host, port)

@@ -11,7 +11,7 @@ from healer.errors import HostError
 from healer.host import procfs
 from healer.host.process import PidfdProcess
 from healer.host.protection import forbidden
-from healer.ports import Stopped
+from healer.ports import Permit, Stopped, always
 
 __all__ = ["KILL_WAIT", "stop", "wait_gone"]
 
@@ -22,19 +22,26 @@ _STOPPED: Final = "Tt"
 
 
 async def stop(
-    processes: Sequence[PidfdProcess], *, grace: float, kill_wait: float = KILL_WAIT
+    processes: Sequence[PidfdProcess],
+    *,
+    grace: float,
+    kill_wait: float = KILL_WAIT,
+    permit: Permit = always,
 ) -> Stopped:
     """End all of `processes`; see `healer.ports.Host.stop`.
 
     A process that is stopped (SIGSTOP, or a debugger) cannot act on SIGTERM, and waking it to let
     it try might undo what somebody stopped it for: it gets no grace and is killed at once.
     """
+    await permit()
     alive = [process for process in processes if not process.gone()]
     states = {process: _permit(process) for process in alive}
     killed = {process for process in alive if states[process] in _STOPPED}
     for process in alive:
         process.signal(signal.SIGKILL if process in killed else signal.SIGTERM)
     survivors = await wait_gone(alive, timeout=grace)
+    if survivors:
+        await permit()
     for process in survivors:
         if process not in killed:
             process.signal(signal.SIGKILL)

@@ -21,7 +21,17 @@ from healer.domain.process import (
 )
 from healer.domain.spec import CommandLaunch, ComponentSpec, DockerLaunch
 from healer.errors import HostError
-from healer.ports import HeldProcess, Host, Ids, Launched, Launcher, Prober, Reservation
+from healer.ports import (
+    HeldProcess,
+    Host,
+    Ids,
+    Launched,
+    Launcher,
+    Permit,
+    Prober,
+    Reservation,
+    always,
+)
 
 __all__ = ["Instance", "Occupancy"]
 
@@ -61,7 +71,8 @@ class Occupancy:
 
 
 class Instance:
-    """One component on this host. The watchdog looks through it, the playbooks act through it."""
+    """One component on this host. The watchdog looks through it, the playbooks act through it, and
+    ask `permit` right before each effect."""
 
     def __init__(
         self,
@@ -73,6 +84,7 @@ class Instance:
         ids: Ids,
         launcher: Launcher | None,
         announcer: Launcher | None = None,
+        permit: Permit = always,
     ) -> None:
         self.spec = spec
         self.component = component
@@ -81,6 +93,7 @@ class Instance:
         self.ids = ids
         self.launcher = launcher
         self.announcer = announcer
+        self.permit = permit
         self.process: HeldProcess | None = None
         self.reservation: Reservation | None = None
         self.extra_launches: tuple[Launch, ...] = ()

@@ -113,6 +113,7 @@ class AnnouncePort:
     async def perform(self, instance: Instance, issue: NetworkIssue, plan: Plan) -> StepResult:
         assert instance.announcer is not None
         assert plan.launch_id is not None
+        await instance.permit()
         try:
             await instance.announcer.start(instance.port, plan.launch_id)
         except LaunchError as error:

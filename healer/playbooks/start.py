@@ -71,6 +71,7 @@ class Start:
         assert plan.port is not None
         assert plan.launch_id is not None
         facts = {"launch_id": plan.launch_id, "manager": plan.manager, "port": plan.port}
+        await instance.permit()
         try:
             launched = await instance.launcher.start(plan.port, plan.launch_id)
         except LaunchError as error:

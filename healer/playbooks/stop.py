@@ -138,7 +138,7 @@ async def _end_owned(instance: Instance, port: int) -> StepResult:
 
 async def _stop(instance: Instance, processes: list[HeldProcess]) -> StepResult:
     try:
-        stopped = await instance.host.stop(processes, grace=instance.grace)
+        stopped = await instance.host.stop(processes, grace=instance.grace, permit=instance.permit)
     except HostError as error:
         raise StepFailedError(
             "forbidden_target", StepResult(errno=error.errno), str(error)
@@ -151,6 +151,7 @@ async def _stop(instance: Instance, processes: list[HeldProcess]) -> StepResult:
 
 async def _stop_by_manager(instance: Instance, kind: str) -> StepResult:
     assert instance.launcher is not None
+    await instance.permit()
     try:
         await instance.launcher.stop(instance.port)
     except LaunchError as error:

@@ -15,6 +15,7 @@ from healer.testing.host import FakeHeld, FakeHost, FakeReservation
 from healer.testing.launcher import FakeLauncher
 from healer.testing.loop import SimLoop, simulate
 from healer.testing.prober import FakeProber
+from healer.testing.shared import SharedLog, SharedMemory
 from healer.testing.world import Program, World, WorldProcess, WorldSocket
 
 __all__ = [
@@ -27,6 +28,8 @@ __all__ = [
     "FakeReservation",
     "MemoryLog",
     "Program",
+    "SharedLog",
+    "SharedMemory",
     "SimLoop",
     "World",
     "WorldProcess",

@@ -12,7 +12,7 @@ from healer.domain.playbook import Check, CheckStatus
 from healer.domain.process import ExitStatus, Launch, Listener, ProcessIdentity, ProcessView
 from healer.domain.spec import ComponentSpec, PortRange
 from healer.errors import HostError, UnknownNameError
-from healer.ports import Bind, HeldProcess, Reservation, Stopped
+from healer.ports import Bind, HeldProcess, Permit, Reservation, Stopped, always
 from healer.testing.world import World, WorldProcess
 
 __all__ = ["FakeHeld", "FakeHost", "FakeReservation"]
@@ -250,8 +250,11 @@ class FakeHost:
 
     # Acting
 
-    async def stop(self, processes: Sequence[HeldProcess], *, grace: float) -> Stopped:
+    async def stop(
+        self, processes: Sequence[HeldProcess], *, grace: float, permit: Permit = always
+    ) -> Stopped:
         await self._called("stop")
+        await permit()
         asked = [self._own(process) for process in processes]
         alive = [process for process in asked if process.alive]
         for process in alive:
@@ -264,6 +267,8 @@ class FakeHost:
             self.world.send(process, signal.SIGKILL if process in at_once else signal.SIGTERM)
         late = await _wait_gone(alive, grace)
         await self._called("stop")
+        if late:
+            await permit()
         for process in late:
             if process not in at_once:
                 self.world.send(process, signal.SIGKILL)

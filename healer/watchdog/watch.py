@@ -88,6 +88,15 @@ class Watch:
                 return await self._detection(None)
             await self._pause(self._pace() - (self._clock.monotonic() - begun))
 
+    async def look_on(self) -> None:
+        """Watch for ever, whatever is seen: another node heals it. Cancel-safe."""
+        while True:
+            begun = self._clock.monotonic()
+            if await self._look() is not None:
+                # Its end was seen, and is nothing that this node has to act on.
+                self._instance.hold(None)
+            await self._pause(self._pace() - (self._clock.monotonic() - begun))
+
     async def until_healthy(self) -> Sequence[ProbeResult]:
         """Watch until the component is healthy by itself; the probes that say so. Cancel-safe."""
         streak: list[ProbeResult] = []

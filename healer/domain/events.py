@@ -301,8 +301,8 @@ class VerificationRecorded(IssueEvent):
 
 class HealWithheld(IssueEvent):
     """A heal was due and is not allowed now. `reason` is a stable word (backoff, budget_spent,
-    concurrency, quorum, dependency, maintenance, paused, observe), `arithmetic` the figures that it
-    was refused on, `cause` the component that is to blame, `retry_in` seconds or None."""
+    concurrency, quorum, dependency, maintenance, paused, observe, denied), `arithmetic` the figures
+    that it was refused on, `cause` the component that is to blame, `retry_in` seconds or None."""
 
     TOPIC: ClassVar[str] = "issue.heal_withheld.v1"
     reason: str

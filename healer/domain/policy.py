@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from healer.domain.spec import Backoff, Budget, Mode
 
-__all__ = ["Fleet", "Go", "Ledger", "Verdict", "Withhold", "backoff_delay", "gate"]
+__all__ = ["Fleet", "Go", "Ledger", "Verdict", "Withhold", "backoff_delay", "gate", "resting"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +19,15 @@ class Ledger:
 
     `attempts` counts them since the last healthy stretch, `last` is when the last one began,
     `delay` the pause drawn before the next, `healthy_since` when it was last seen to become
-    healthy; instants are monotonic seconds, None is never.
+    healthy, `denied` when a person refused to have this failure healed; instants are monotonic
+    seconds, None is never.
     """
 
     attempts: int = 0
     last: float | None = None
     delay: float = 0.0
     healthy_since: float | None = None
+    denied: float | None = None
 
     def attempted(self, now: float, backoff: Backoff, chance: float) -> Ledger:
         """After one more heal began at `now`."""
@@ -35,7 +37,8 @@ class Ledger:
 
     def became_healthy(self, now: float) -> Ledger:
         """After the component was seen healthy; keeps the earliest instant of the stretch."""
-        return self if self.healthy_since is not None else replace(self, healthy_since=now)
+        since = now if self.healthy_since is None else self.healthy_since
+        return replace(self, healthy_since=since, denied=None)
 
     def became_unhealthy(self, now: float, reset_after: float) -> Ledger:
         """After the component failed: a healthy stretch that was long enough starts it anew."""
@@ -116,6 +119,9 @@ def gate(
             return Withhold("observe", {})
         if fleet.maintenance:
             return Withhold("maintenance", {})
+        refusal = resting(ledger, budget, now) if mode is Mode.SUGGEST else None
+        if refusal is not None:
+            return refusal
         refusal = _by_fleet(budget, fleet) or _by_ledger(ledger, budget, now)
         if refusal is not None:
             return refusal
@@ -124,6 +130,17 @@ def gate(
             "concurrency", {"healing": fleet.healing, "max_concurrent": budget.max_concurrent}
         )
     return Go(rearmed=ledger.attempts >= budget.attempts)
+
+
+def resting(ledger: Ledger, budget: Budget, now: float) -> Withhold | None:
+    """Why a heal may not be suggested at `now`: a person has refused it. None: it may be."""
+    if ledger.denied is None:
+        return None
+    elapsed = now - ledger.denied
+    if elapsed >= budget.denial_rests:
+        return None
+    arithmetic = {"denial_rests": budget.denial_rests, "elapsed": elapsed}
+    return Withhold("denied", arithmetic, budget.denial_rests - elapsed)
 
 
 def _by_fleet(budget: Budget, fleet: Fleet) -> Withhold | None:

@@ -230,7 +230,9 @@ class Budget(Value):
     (but never fewer than `min_unhealthy` of them) are unhealthy together, healing holds: they share
     a cause. `attempts` heals in a row without a healthy stretch spend a component's budget; it is
     re-armed after `rearm_after`. A suggested heal waits `approval_expires` for its
-    approval. A heal that is withheld for `escalate_after` is escalated, though it may still come.
+    approval; one that was denied is not suggested again for `denial_rests`, unless the component
+    was healthy in between. A heal that is withheld for `escalate_after` is escalated, though it
+    may still come.
     """
 
     max_concurrent: Annotated[int, Field(ge=1, le=1000)] = 4
@@ -238,6 +240,7 @@ class Budget(Value):
     min_unhealthy: Annotated[int, Field(ge=1)] = 3
     attempts: Annotated[int, Field(ge=1)] = 5
     approval_expires: Duration = 3600.0
+    denial_rests: Duration = 900.0
     escalate_after: Duration = 300.0
     rearm_after: Duration = 300.0
     backoff: Backoff = Backoff()

@@ -111,5 +111,7 @@ class Approval:
             lost = error if isinstance(error, StoreError) else StoreError("cannot record: stopped")
             answer.recorded.set_exception(lost)
             raise
+        if answer.refusal is not None:
+            self._patient.fleet.deny(self._issue.component)
         answer.recorded.set_result(None)
         self.close()

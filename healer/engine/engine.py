@@ -12,6 +12,7 @@ import structlog
 
 from healer.domain.component import Component, component_stream
 from healer.domain.events import (
+    ApprovalDenied,
     BudgetReset,
     ComponentEvent,
     HealthChanged,
@@ -47,7 +48,8 @@ _STOP_WITHIN: Final = 30.0
 default grace, and the time that a SIGKILL is waited for, with room."""
 
 _REMEMBERED: Final = frozenset(
-    kind.TOPIC for kind in (IssueDetected, RemediationStarted, BudgetReset, HealthChanged)
+    kind.TOPIC
+    for kind in (IssueDetected, ApprovalDenied, RemediationStarted, BudgetReset, HealthChanged)
 )
 
 _log = structlog.get_logger("healer.engine")
@@ -476,6 +478,9 @@ class Engine:
                         if name in owners:
                             owners[name].remember_attempt(event)
                             begun.add(name)
+                    elif topic == ApprovalDenied.TOPIC:
+                        if name in owners:
+                            owners[name].remember_denial(event)
                     elif topic == BudgetReset.TOPIC:
                         self.fleet.rearm(event.component)
                     elif event.component not in self._keepers:
@@ -487,6 +492,7 @@ class Engine:
                         health[event.component] = event.after
                         if event.after is Health.HEALTHY:
                             was_healthy.add(event.component)
+                            self.fleet.forgive(event.component)
         # Until it is looked at again, a component is what it was last: who leans on one that was
         # down must not be healed before it.
         for name in was_healthy:

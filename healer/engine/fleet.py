@@ -6,8 +6,9 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
-from healer.domain.policy import Fleet, Ledger, Verdict, Withhold, gate
+from healer.domain.policy import Fleet, Ledger, Verdict, Withhold, gate, resting
 from healer.domain.spec import Budget, ComponentSpec, Mode
 from healer.engine.turn import Turns
 from healer.ports import Clock, Ids
@@ -77,6 +78,20 @@ class FleetBook:
         now = self._clock.monotonic()
         ledger = Ledger(attempts=attempts - 1)
         self._ledgers[name] = ledger.attempted(now - age, self.budget.backoff, self._ids.chance())
+
+    def deny(self, name: str, age: float = 0.0) -> None:
+        """A person refused to have `name` healed, `age` seconds ago."""
+        denied = self._clock.monotonic() - age
+        self._ledgers[name] = replace(self.ledger(name), denied=denied)
+        self.announce(name)
+
+    def forgive(self, name: str) -> None:
+        """What a person refused was another failure of `name`."""
+        self._ledgers[name] = replace(self.ledger(name), denied=None)
+
+    def resting(self, name: str) -> Withhold | None:
+        """Why a heal of `name` may not be suggested now; None when it may be."""
+        return resting(self.ledger(name), self.budget, self._clock.monotonic())
 
     def mark(self, name: str, *, healthy: bool) -> None:
         """Take in a component's health."""
@@ -158,9 +173,13 @@ class FleetBook:
         self.paused = paused
         self._turns.ring_all()
 
+    def bell(self, name: str) -> asyncio.Event:
+        """Rings once, when something changes that concerns the component."""
+        return self._turns.bell(name)
+
     async def changed(self, name: str) -> None:
         """Wait until something has changed that concerns the component."""
-        await self._turns.bell(name).wait()
+        await self.bell(name).wait()
 
     @property
     def _limit(self) -> int:

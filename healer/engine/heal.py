@@ -93,7 +93,8 @@ class Heal:
             case decision.RouteIssue():
                 self._leave.choose_route()
             case decision.AskApproval():
-                await self._approval.ask()
+                if await self._leave.suggest():
+                    await self._approval.ask()
             case decision.Remediate():
                 await self._remediate()
             case decision.StartPlaybook():

@@ -13,6 +13,7 @@ from structlog.contextvars import bound_contextvars
 from healer.domain.aggregate import Stamp
 from healer.domain.component import Component, component_stream
 from healer.domain.events import (
+    ApprovalDenied,
     BudgetReset,
     ComponentEvent,
     Event,
@@ -377,6 +378,12 @@ class Keeper:
         age = max(0.0, (self._clock.now() - started.timestamp).total_seconds())
         if age < self._fleet.budget.backoff.reset_after:
             self._fleet.restore(self.name, started.attempt, age)
+
+    def remember_denial(self, denied: ApprovalDenied) -> None:
+        """Take in, at start, that a person refused a heal: a restart suggests nothing sooner."""
+        if denied.actor != "policy":  # which says that nobody answered
+            age = (self._clock.now() - denied.timestamp).total_seconds()
+            self._fleet.deny(self.name, max(0.0, age))
 
     # One turn: watch, then heal
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Final
 
 from healer.domain import decision
 from healer.domain.policy import Go, Verdict, Withhold
@@ -12,6 +13,9 @@ from healer.engine.patient import Patient, Wishes
 from healer.engine.waiting import Waiting
 
 __all__ = ["Leave"]
+
+
+_WISHED: Final = frozenset({"paused", "maintenance", "denied"})
 
 
 class Leave:
@@ -74,6 +78,18 @@ class Leave:
         seconds = min((t for t in (verdict.retry_in, patience) if t is not None), default=None)
         return await self._waiting.wait(seconds, bell.wait())
 
+    async def suggest(self) -> bool:
+        """Whether a heal may be suggested now. What a person has refused rests first; it is waited
+        for, and then something else may have to be decided."""
+        fleet, name = self._patient.fleet, self._issue.component
+        bell = fleet.bell(name)  # before the look: what changes after it is not missed
+        refusal = fleet.resting(name)
+        if refusal is None or self._issue.approval is not None:
+            return True
+        await self._withhold(refusal)
+        await self._waiting.wait(refusal.retry_in, bell.wait())
+        return False
+
     def choose_route(self) -> None:
         """Choose the playbooks."""
         route = choose_route(
@@ -111,10 +127,10 @@ class Leave:
     def _until_deadline(self, verdict: Withhold) -> float | None:
         """Seconds until a withheld heal is no longer waited for in silence; None: nobody waits.
 
-        Escalation waits for the verdict of a heal, but not for ever. A pause and a maintenance
-        window are somebody's own wish.
+        Escalation waits for the verdict of a heal, but not for ever. A pause, a maintenance
+        window and a refusal are somebody's own wish.
         """
-        if self._issue.escalations or verdict.reason in {"paused", "maintenance"}:
+        if self._issue.escalations or verdict.reason in _WISHED:
             return None
         return max(
             0.0, self._patient.fleet.budget.escalate_after - self._patient.since_first_seen()

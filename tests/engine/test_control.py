@@ -279,6 +279,80 @@ async def test_a_suggestion_expires_when_it_was_to_although_the_healer_was_resta
     assert issue.state is State.FAILED
 
 
+async def denied(stage: Stage) -> str:
+    """The issue whose suggestion alice has refused, once it has ended."""
+    (asked, *_) = await stage.until(lambda: stage.facts(ApprovalRequested))
+    await stage.engine.controls.deny(asked.originator_id, ALICE, "not now")
+    await stage.ended()
+    return asked.originator_id
+
+
+@in_virtual_time
+async def test_what_was_denied_is_not_suggested_again_before_it_has_rested() -> None:
+    async with Stage(spec(mode=Mode.SUGGEST), budget=Budget(denial_rests=600)) as stage:
+        await denied(stage)
+        (withheld,) = await stage.until(lambda: stage.facts(HealWithheld))
+        assert withheld.reason == "denied"
+        assert withheld.retry_in == pytest.approx(600, abs=60)
+        assert withheld.arithmetic["denial_rests"] == 600
+        shown = stage.engine.withheld("chat_api")
+        assert shown is not None
+        assert shown.reason == "denied"
+        await asyncio.sleep(400)
+        assert len(await stage.facts(ApprovalRequested)) == 1
+        await asyncio.sleep(300)
+        first, second = await stage.facts(ApprovalRequested)
+        assert (second.timestamp - first.timestamp).total_seconds() == pytest.approx(600, abs=60)
+        await stage.engine.controls.approve(second.originator_id, ALICE)
+        await stage.healthy()
+
+
+@in_virtual_time
+async def test_a_denial_rests_across_a_restart() -> None:
+    budget = Budget(denial_rests=600)
+    async with Stage(spec(mode=Mode.SUGGEST), budget=budget) as stage:
+        await denied(stage)
+        await stage.until(lambda: stage.facts(HealWithheld))
+        await asyncio.sleep(200)
+    async with stage.new_healer_started() as stage:
+        await asyncio.sleep(200)
+        assert len(await stage.facts(ApprovalRequested)) == 1
+        await asyncio.sleep(300)
+        assert len(await stage.facts(ApprovalRequested)) == 2
+
+
+@in_virtual_time
+async def test_another_failure_is_suggested_at_once_and_a_reset_ends_the_rest() -> None:
+    async with Stage(spec(mode=Mode.SUGGEST)) as stage:
+        await denied(stage)
+        await stage.until(lambda: stage.facts(HealWithheld))
+        await stage.engine.heal("chat_api", ASK)  # by hand all the same
+        await stage.healthy()
+        stage.crash()
+        await stage.until(lambda: _asked(stage, 2))
+        issue = (await stage.facts(ApprovalRequested))[-1].originator_id
+        await stage.engine.controls.deny(issue, ALICE, "not now")
+        await stage.until(lambda: _withheld(stage, 2))
+        await stage.engine.controls.rearm("chat_api", ALICE, "well, now")
+        await stage.until(lambda: _asked(stage, 3))
+
+
+async def _asked(stage: Stage, count: int) -> bool:
+    return len(await stage.facts(ApprovalRequested)) == count
+
+
+async def _withheld(stage: Stage, count: int) -> bool:
+    return [each.reason for each in await stage.facts(HealWithheld)] == ["denied"] * count
+
+
+@in_virtual_time
+async def test_a_suggestion_that_nobody_answered_is_made_again() -> None:
+    async with Stage(spec(mode=Mode.SUGGEST), budget=Budget(approval_expires=60)) as stage:
+        await stage.until(lambda: _asked(stage, 2))
+        assert [each.reason for each in await stage.facts(ApprovalDenied)] == ["expired"]
+        assert await stage.facts(HealWithheld) == []
+
+
 @in_virtual_time
 async def test_what_nobody_watches_cannot_be_changed() -> None:
     stage = Stage()

@@ -66,7 +66,8 @@ class SystemIds:
 class Healer:
     """A whole healer of one node: log, live views, files, engine. An async context manager.
 
-    Entering catches up with the log and follows it; components are watched from `engine.start` on.
+    Entering catches up with the log (of a long one in a file, it begins to) and follows it;
+    components are watched from `engine.start` on.
     Leaving stops watching, finishes or records what is in flight, and closes the log. Components
     live on.
     """
@@ -121,7 +122,7 @@ class Healer:
         ]
         for task in self._followers:
             task.add_done_callback(_follower_ended)
-        await self.views.caught_up()
+        await self.views.begun()
         return self
 
     async def __aexit__(

@@ -29,8 +29,9 @@ _LONG: Final = 10_000
 class LiveViews:
     """The views of `projections` over `log`; current while `run` runs.
 
-    It reads the log from the start, a long one in a file beside the event loop. While the log
-    cannot be read, the views stand still and `trouble` says why; they go on where they stood.
+    It reads the log from the start; one in a file of `long` events or more beside the event loop,
+    and then nothing is shown before the end. While the log cannot be read, the views stand still
+    and `trouble` says why; they go on where they stood.
     """
 
     def __init__(
@@ -39,8 +40,12 @@ class LiveViews:
         projections: Sequence[Projection[Any]] = ALL,
         *,
         retry: float = 1.0,
+        long: int = _LONG,
     ) -> None:
         self._log = log
+        self._long = long
+        self._goal = self._read = 0
+        self._known = asyncio.Event()
         self._fold = Fold(projections)
         self._beginning = asyncio.Lock()
         self._retry = retry
@@ -74,24 +79,42 @@ class LiveViews:
 
     async def _begin(self) -> None:
         """Fold what a long log in a file holds at the beginning, beside the loop."""
+        try:
+            await self._begin_long()
+        except StoreError as error:
+            # The way through the log goes on trying.
+            self.trouble = error
+        finally:
+            self._known.set()
+
+    async def _begin_long(self) -> None:
         if self.position or not isinstance(self._log, SqliteLog):
             return
         async with self._beginning:
-            try:
-                head = await self._log.head()
-                if head < _LONG:
-                    return
-                projections = self._fold.projections
-                fold = await fold_file(self._log.file, projections, until=head)
-                if HISTORY.name in fold.names and HISTORY.name not in fold.stopped:
-                    await asyncio.to_thread(fold.state(HISTORY.name).shelf.prepare)
-                self._fold = fold
-            except StoreError as error:
-                # The way through the log goes on trying.
-                self.trouble = error
+            head = await self._log.head()
+            if head < self._long:
                 return
+            self._goal = head
+            self._known.set()
+            projections = self._fold.projections
+            fold = await fold_file(
+                self._log.file, projections, until=head, progress=self._in_progress
+            )
+            if HISTORY.name in fold.names and HISTORY.name not in fold.stopped:
+                await asyncio.to_thread(fold.state(HISTORY.name).shelf.prepare)
+            self._fold = fold
         async with self._moved:
             self._moved.notify_all()
+
+    def _in_progress(self, position: int) -> None:
+        self._read = position
+
+    async def begun(self) -> None:
+        """Wait until the views know all that the log holds now; of a long log only until it is
+        being read: who heals need not wait for what is shown."""
+        await self._known.wait()
+        if not self._goal:
+            await self.caught_up()
 
     def _in_trouble(self, error: StoreError | None) -> None:
         self.trouble = error
@@ -133,13 +156,24 @@ class LiveViews:
         Raises:
             UnknownNameError: there is no such projection.
             ProjectionStoppedError: it stopped at a fact that it cannot apply.
+            StoreError: a long log is still being read.
         """
+        self._require_read(name)
         return self._fold.view(name)
 
     def state(self, name: str) -> Any:
         """The state behind a view, for queries (`history.page`, `recommendations.recommend`); to be
         read at once and not kept. Raises as `view` does."""
+        self._require_read(name)
         return self._fold.state(name)
+
+    def _require_read(self, name: str) -> None:
+        if self.position < self._goal:
+            read = max(self.position, self._read)
+            raise StoreError(
+                f"cannot show {name} yet: the log is still being read ({read:,} of {self._goal:,} "
+                "events)"
+            )
 
     def snapshot(self) -> Snapshot:
         """All views at this position, as bytes to compare."""

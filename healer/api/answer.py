@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from healer.api.view import Views
 from healer.domain.events import ApprovalRequested, FleetPaused, MaintenanceStarted
 from healer.domain.policy import Withhold
 from healer.domain.spec import IssueType, Mode
 from healer.engine.engine import ComponentStatus, HealReport, PlannedStep
+from healer.errors import StoreError
 from projections.components import Components, maintenance_view
 from projections.pause import pause_view
-from projections.projection import Json
+from projections.projection import Json, ProjectionStoppedError
 
 __all__ = ["component", "healed", "maintenance", "mode", "pause", "planned"]
 
@@ -75,8 +77,11 @@ def maintenance(window: MaintenanceStarted | None) -> Json:
 
 def component(views: Views, status: ComponentStatus, withheld: Withhold | None) -> dict[str, Json]:
     """A component as it is now, over what the log remembers of it."""
-    state: Components = views.state("components")
-    record = state.components.get(status.name)
+    record = None
+    # How it is now is known without the log's views: they may be on their way, or stopped.
+    with suppress(ProjectionStoppedError, StoreError):
+        state: Components = views.state("components")
+        record = state.components.get(status.name)
     process, holder = status.process, status.holder
     return {
         **(record.view() if record else {}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, Protocol, runtime_checkable
 
 from healer.bootstrap import Healer
+from healer.errors import StoreError
 from projections.history import History
 
 __all__ = ["examined", "obstacles", "warnings"]
@@ -29,8 +30,12 @@ def warnings(healer: Healer) -> list[str]:
     said = (getattr(healer.log, name, None) for name in ("unsigned", "unwitnessed", "unrotated"))
     told = [why for why in said if isinstance(why, str)]
     if "history" in healer.views.names and "history" not in healer.views.stopped:
-        history: History = healer.views.state("history")
-        told += [history.shelf.trouble] if history.shelf.trouble else []
+        try:
+            history: History = healer.views.state("history")
+        except StoreError as still_read:
+            told.append(str(still_read))
+        else:
+            told += [history.shelf.trouble] if history.shelf.trouble else []
     if healer.files.trouble is not None:
         told.append(f"the healing files are behind: {healer.files.trouble}")
     for each in healer.outboxes:

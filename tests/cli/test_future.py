@@ -62,11 +62,7 @@ def test_the_daemon_heals_on_and_says_what_it_cannot_show(house: House, until: U
     until(up, 30)
     assert process.poll() is None, house.log.read_text()
 
-    def healed() -> bool:
-        ran = house.run("events", "--after", "4", "-o", "json", timeout=60)
-        return '"after":"healthy"' in ran.stdout
-
-    until(healed, 30)
+    until(house.healthy, 30)
     told = house.get("/network-healer/stats")
     assert told.status_code == 503
     assert TOPIC in told.json()["detail"]

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from functools import partial
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -29,8 +30,8 @@ from tests.projections.build import Log, MemoryLog, heal, random_log
 
 
 @asynccontextmanager
-async def following(log: MemoryLog) -> AsyncIterator[LiveViews]:
-    live = LiveViews(log, retry=0.01)
+async def following(log: MemoryLog | SqliteLog, *, long: int = 10_000) -> AsyncIterator[LiveViews]:
+    live = LiveViews(log, retry=0.01, long=long)
     running = asyncio.create_task(live.run())
     try:
         async with asyncio.timeout(10):
@@ -220,11 +221,10 @@ async def test_views_begin_with_a_long_log_beside_the_loop_and_follow_it_then(
         asked.append(until)
         return await beside.fold_file(*arguments, until=until, **options)
 
-    monkeypatch.setattr(runner, "_LONG", 100)
     monkeypatch.setattr(runner, "fold_file", counted)
     async with SqliteLog.open(tmp_path / "healer.db", new_log_id=lambda: "1" * 32) as log:
         await log.append(events[:300])
-        async with following(log) as live:
+        async with following(log, long=100) as live:
             await live.caught_up()
             await log.append(events[300:])
             await live.caught_up()
@@ -241,7 +241,29 @@ async def test_views_go_on_by_the_log_when_the_process_beside_dies(tmp_path, mon
     monkeypatch.setattr(beside.sys, "executable", "/bin/false")
     async with SqliteLog.open(tmp_path / "healer.db", new_log_id=lambda: "1" * 32) as log:
         await log.append([recorded.event for recorded in facts])
-        async with following(log) as live:
+        async with following(log, long=100) as live:
             await live.caught_up()
             assert live.snapshot() == rebuilt(facts)
             assert live.trouble is None
+
+
+async def test_a_long_log_holds_up_nobody_and_shows_nothing_half_read(tmp_path: Path) -> None:
+    facts = random_log(Random(12), issues=60)
+    async with SqliteLog.open(tmp_path / "log.db", new_log_id=lambda: "log-1") as log:
+        await log.append([each.event for each in facts])
+        live = LiveViews(log, long=100)
+        running = asyncio.create_task(live.run())
+        try:
+            await live.begun()
+            with pytest.raises(StoreError, match="cannot show stats yet: the log is"):
+                live.view("stats")
+            with pytest.raises(StoreError, match=f"of {len(facts):,} events"):
+                live.state("history")
+            await live.caught_up()
+            expected = Fold(ALL)
+            expected.apply(facts)
+            assert live.snapshot() == expected.snapshot()
+            assert live.view("stats") == expected.view("stats")
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)

@@ -236,7 +236,6 @@ async def test_views_begin_with_a_long_log_beside_the_loop_and_follow_it_then(
 
 async def test_views_go_on_by_the_log_when_the_process_beside_dies(tmp_path, monkeypatch):
     facts = random_log(Random(9), issues=20)
-    monkeypatch.setattr(runner, "_LONG", 1)
     monkeypatch.setattr(runner, "fold_file", partial(beside.fold_file, long=1))
     monkeypatch.setattr(beside.sys, "executable", "/bin/false")
     async with SqliteLog.open(tmp_path / "healer.db", new_log_id=lambda: "1" * 32) as log:

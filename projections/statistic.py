@@ -108,6 +108,7 @@ class Sample:
     total: int = 0
     least: int | None = None
     most: int | None = None
+    _shown: tuple[tuple[int, int], Json] | None = field(default=None, compare=False, repr=False)
 
     def __len__(self) -> int:
         return sum(self.counts.values())
@@ -146,7 +147,13 @@ class Sample:
         return None
 
     def view(self) -> Json:
-        """Figures in seconds; None where there are no durations."""
+        """Figures in seconds; None where there are no durations. Made once for each content."""
+        content = (self.total, self.counts.get(0, 0))  # which any further duration changes
+        if self._shown is None or self._shown[0] != content:
+            self._shown = (content, self._view())
+        return self._shown[1]
+
+    def _view(self) -> Json:
         n = len(self)
         if not n:
             return {"n": 0, **dict.fromkeys(("mean", "p50", "p95", "min", "max"))}

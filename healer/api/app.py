@@ -159,12 +159,14 @@ def _add_views(app: FastAPI, healer: Healer) -> None:
     @app.get(f"{PREFIX}/history")
     async def history(wish: Annotated[HistoryWish, Query()]) -> Response:
         await _current(views)
-        return Json(view.history(views, wish.query(), known=engine.names))
+        answer = once.history(views, wish.query(), engine.names)
+        return Response(answer, media_type=Json.media_type)
 
     @app.get(f"{PREFIX}/history/{{component}}")
     async def history_of(component: str, wish: Annotated[HistoryWish, Query()]) -> Response:
         await _current(views)
-        return Json(view.history(views, wish.query(component), known=engine.names))
+        answer = once.history(views, wish.query(component), engine.names)
+        return Response(answer, media_type=Json.media_type)
 
     @app.get(f"{PREFIX}/active")
     async def active() -> Response:
@@ -224,7 +226,8 @@ def _add_views(app: FastAPI, healer: Healer) -> None:
     async def issues(wish: Annotated[HistoryWish, Query()]) -> Response:
         """As `/history`."""
         await _current(views)
-        return Json(view.history(views, wish.query(), known=engine.names))
+        answer = once.history(views, wish.query(), engine.names)
+        return Response(answer, media_type=Json.media_type)
 
 
 def _add_log(app: FastAPI, healer: Healer, streams: EventStreams) -> None:

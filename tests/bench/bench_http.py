@@ -1,10 +1,13 @@
 """How many questions a second one core answers while 20 heals run, and how long the slowest wait.
 
-    python tests/bench/bench_http.py [--seconds 5] [--clients 8]
+    python tests/bench/bench_http.py [--seconds 5] [--clients 8] [--churn 4]
 
 A real `healer serve`, pinned to the first core; the questions come from this process, pinned to the
 last one, over connections that are kept. Twenty components are being healed all the time: their
-start takes longer than the benchmark, so that they are in flight and append little meanwhile.
+start takes longer than the benchmark. The log moves by `--churn` more, whose start fails at once
+and which are healed again without a pause; how many events a second that makes is a column. On a
+machine that is busy with other things, look at the requests for each second of the server's own CPU
+time: it pays the heals out of the same.
 """
 
 from __future__ import annotations
@@ -21,16 +24,22 @@ import urllib.request
 from pathlib import Path
 
 import orjson
+import psutil
 
 HEALS = 20
+EVENTS = 300
+PREFIX = "/network-healer"
 HEAD = """
 node: bench
 listen: 127.0.0.1:{port}
-budget: {{max_concurrent: 20, max_unhealthy: 100%, backoff: {{initial: 10ms, max: 10ms}}}}
+budget: {{max_concurrent: 64, max_unhealthy: 100%, attempts: 1000000, backoff: {{initial: 0}}}}
 defaults: {{interval: 250ms, timeout: 500ms, failure_threshold: 2, start_period: 0s}}
 components:
 """
 COMPONENT = """  c{number}: {{port: {port}, launch: {{hook: [/bin/sleep, "600"], timeout: 10m}}}}
+"""
+CHURN = """  f{number}:
+    {{port: {port}, interval: 10ms, failure_threshold: 1, launch: {{hook: [/bin/false]}}}}
 """
 
 
@@ -38,6 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--churn", type=int, default=4)
     asked = parser.parse_args()
     cores = sorted(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as scratch:
@@ -45,6 +55,7 @@ def main() -> None:
         text = HEAD.format(port=port) + "".join(
             COMPONENT.format(number=n, port=_free()) for n in range(HEALS)
         )
+        text += "".join(CHURN.format(number=n, port=_free()) for n in range(asked.churn))
         file = Path(scratch) / "healer.yaml"
         file.write_text(text)
         file.chmod(0o600)
@@ -55,10 +66,12 @@ def main() -> None:
         os.sched_setaffinity(0, {cores[-1]})
         try:
             healing = _wait(port)
-            print("| measured | requests/s | p50 | p99 | max | target |")
-            print("| --- | --- | --- | --- | --- | --- |")
-            for path in ("/network-healer/stats", "/network-healer/active", "/livez"):
-                asyncio.run(_measure(port, path, asked.clients, asked.seconds))
+            print(
+                "| measured | requests/s | per CPU second | p50 | p99 | max | events/s | target |"
+            )
+            print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+            for path in (f"{PREFIX}/stats", f"{PREFIX}/active", f"{PREFIX}/history", "/livez"):
+                asyncio.run(_measure(server.pid, port, path, asked.clients, asked.seconds))
             print(f"\n{healing} heals ran; {len(cores)} cores, load {os.getloadavg()[0]:.1f}")
         finally:
             server.kill()
@@ -99,7 +112,22 @@ def _wait(port: int) -> int:
     return running
 
 
-async def _measure(port: int, path: str, clients: int, seconds: float) -> None:
+def _head(port: int) -> int:
+    """The last position of the log, by the server's own metric."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        for line in answer.read().decode().splitlines():
+            if line.startswith("healer_log_head "):
+                return int(float(line.split()[1]))
+    raise SystemExit("cannot measure: no healer_log_head in /metrics")
+
+
+def _cpu(pid: int) -> float:
+    """Seconds of CPU time that the server itself has had."""
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
+
+
+async def _measure(pid: int, port: int, path: str, clients: int, seconds: float) -> None:
     waits: list[float] = []
     until = time.perf_counter() + seconds
     request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode()
@@ -116,14 +144,18 @@ async def _measure(port: int, path: str, clients: int, seconds: float) -> None:
             waits.append(time.perf_counter() - began)
         writer.close()
 
+    head, spent = _head(port), _cpu(pid)
     began = time.perf_counter()
     await asyncio.gather(*(client() for _ in range(clients)))
     took = time.perf_counter() - began
+    events, spent = (_head(port) - head) / took, _cpu(pid) - spent
     waits.sort()
     rate, p99 = len(waits) / took, waits[int(len(waits) * 0.99)]
-    met = "met" if rate >= 1500 and p99 < 0.015 else "missed"
+    met = "met" if rate >= 1500 and p99 < 0.015 and events >= EVENTS else "missed"
+    target = f">= 1,500, p99 < 15 ms, >= {EVENTS} events/s"
     ms = [f"{wait * 1000:.1f} ms" for wait in (waits[len(waits) // 2], p99, waits[-1])]
-    print(f"| {path} | {rate:,.0f} | {' | '.join(ms)} | >= 1,500, p99 < 15 ms: {met} |")
+    cells = (path, f"{rate:,.0f}", f"{len(waits) / spent:,.0f}", *ms, f"{events:,.0f}")
+    print(f"| {' | '.join(cells)} | {target}: {met} |")
 
 
 if __name__ == "__main__":

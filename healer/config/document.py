@@ -14,7 +14,15 @@ from typing import Any, Final
 
 import yaml
 
-__all__ = ["SIZE_LIMIT", "Document", "DocumentError", "Path", "plain_value", "read_document"]
+__all__ = [
+    "SIZE_LIMIT",
+    "Document",
+    "DocumentError",
+    "Path",
+    "dotted",
+    "plain_value",
+    "read_document",
+]
 
 Path = tuple[str, ...]
 
@@ -46,6 +54,11 @@ class Document:
             if path[:length] in self.lines:
                 return self.lines[path[:length]]
         return None
+
+
+def dotted(path: Path) -> str:
+    """`path` for people, with whatever is not to be printed written out."""
+    return ".".join(part if part.isprintable() else repr(part)[1:-1] for part in path)
 
 
 def read_document(text: str) -> Document:
@@ -148,10 +161,8 @@ class _Reader:
             key, line = event.value, _line(event)
             if key in own:
                 first = self._document.line((*path, key))
-                dotted = ".".join((*path, key))
-                raise DocumentError(
-                    f"line {line}: {dotted}: is there twice (first in line {first})"
-                )
+                name = dotted((*path, key))
+                raise DocumentError(f"line {line}: {name}: is there twice (first in line {first})")
             self._document.lines[*path, key] = line
             value = self._value(events, next(events), (*path, key))
             if key == "<<" and event.implicit[0]:

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from healer.config.document import Document, Path, plain_value
+from healer.config.document import Document, Path, dotted, plain_value
 
 __all__ = ["Problems", "suggestion", "unknown_key", "validated"]
 
@@ -31,7 +31,7 @@ class Problems:
         if path in self._spoiled:
             return
         line = self.document.line(path)
-        sentence = f"{'.'.join(path)}: {what}" if path else what
+        sentence = f"{dotted(path)}: {what}" if path else what
         entry = (line or 0, f"line {line}: {sentence}" if line else sentence)
         if entry not in self._found:
             self._found.append(entry)

@@ -47,6 +47,7 @@ class NetworkIssue(Aggregate):
     def __init__(self, issue_id: str) -> None:
         super().__init__(issue_id)
         self.state = State.DETECTED
+        self.node: str | None = None
         self.epoch = 0
         self.seen_after = 0.0
         self.previous: str | None = None
@@ -434,7 +435,7 @@ class NetworkIssue(Aggregate):
             case fact.IssueEscalated():
                 self.escalations.append(event.reason)
             case fact.IssueTakenOver():
-                pass
+                self.node = event.node
             case fact.IssueVerified():
                 self.state = State.VERIFIED
             case fact.IssueFailed():
@@ -445,6 +446,7 @@ class NetworkIssue(Aggregate):
 
     def _open(self, event: fact.IssueDetected) -> None:
         self.opened_at = event.timestamp
+        self.node = event.node
         self.component = event.component
         self.host = event.host
         self.port = event.port

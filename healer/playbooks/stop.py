@@ -44,7 +44,7 @@ class Terminate:
         return await _end_owned(instance, instance.port)
 
     async def settle(self, instance: Instance, issue: NetworkIssue, intent: StepStarted) -> Verdict:
-        return await _settle_targets(instance, intent)
+        return await _settle_targets(instance, issue, intent)
 
 
 class TerminateReserved(Terminate):
@@ -111,7 +111,7 @@ class Evict:
         return _joined(result, members)
 
     async def settle(self, instance: Instance, issue: NetworkIssue, intent: StepStarted) -> Verdict:
-        return await _settle_targets(instance, intent)
+        return await _settle_targets(instance, issue, intent)
 
 
 def _evictable(instance: Instance, found: Occupancy) -> tuple[Target, ...]:
@@ -163,7 +163,11 @@ async def _stop_by_manager(instance: Instance, kind: str) -> StepResult:
     return StepResult(manager=kind)
 
 
-async def _settle_targets(instance: Instance, intent: StepStarted) -> Verdict:
+async def _settle_targets(instance: Instance, issue: NetworkIssue, intent: StepStarted) -> Verdict:
+    boots = {target.process.boot_id for target in intent.targets}
+    if intent.node != issue.node and boots - {instance.host.boot_id}:
+        # Of another machine, which another node has left to us: its processes are out of sight.
+        return Settlement.UNKNOWABLE, StepResult(port=intent.port)
     alive: list[ProcessIdentity] = []
     gone: list[ProcessIdentity] = []
     for target in intent.targets:

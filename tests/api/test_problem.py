@@ -21,6 +21,8 @@ from projections.projection import ProjectionStoppedError, UnreadableEventError
         (errors.UnknownNameError("playbook", "x", ["y"]), 422),
         (errors.UnknownNameError("issue type", "x", ["y"]), 422),
         (errors.HealInProgressError("chat_api", "i1"), 409),
+        (errors.LeaseLostError("chat_api", "a"), 409),
+        (errors.NodeBusyError("postgresql:///db", "a"), 503),
         (errors.HealWithheldError("chat_api", None, "paused", {}), 409),
         (errors.IllegalTransitionError("verify", "failed", []), 409),
         (errors.IllegalCommandError("heal", "why"), 409),
@@ -49,6 +51,12 @@ def test_every_error_has_its_status(error: errors.HealerError, status: int) -> N
 def test_an_unknown_name_comes_with_those_that_are_known() -> None:
     (entry,) = problem_of(errors.UnknownNameError("playbook", "x", ["a", "b"]), "/").errors
     assert (entry["field"], entry["value"], entry["allowed"]) == ("playbook", "x", ["a", "b"])
+
+
+def test_a_heal_that_another_node_carries_comes_with_its_name() -> None:
+    shown = json.loads(problem_of(errors.HealInProgressError("chat_api", "i1", "b"), "/").body())
+    assert (shown["issue_id"], shown["node"]) == ("i1", "b")
+    assert shown["detail"].endswith("is being healed already by node 'b'")
 
 
 def test_a_withheld_heal_comes_with_its_arithmetic() -> None:

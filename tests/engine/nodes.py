@@ -72,11 +72,13 @@ class Node:
     """One healer. Whose gate is shut is stopped as by SIGSTOP; one that is never opened again is
     dead: time goes on, and it can do nothing with it."""
 
-    def __init__(self, stage: Stage, memory: SharedMemory, name: str) -> None:
+    def __init__(
+        self, stage: Stage, memory: SharedMemory, name: str, world: World | None = None
+    ) -> None:
         self.name = name
         self.gate = Gate()
         self.log = GatedLog(memory, self.gate)
-        self.host = stage.host = GatedHost(stage.world, self.gate)
+        self.host = stage.host = GatedHost(world or stage.world, self.gate)
         self.engine = Engine(
             stage.specs,
             stage.budget,
@@ -105,9 +107,10 @@ class Nodes(Stage):
         self.nodes = {name: Node(self, self.memory, name) for name in names}
         self.engine = self.nodes[names[0]].engine
 
-    def add(self, name: str) -> Node:
-        """Another healer, not started yet; also one of the name of another that is dead."""
-        self.nodes[name] = Node(self, self.memory, name)
+    def add(self, name: str, world: World | None = None) -> Node:
+        """Another healer, not started yet, perhaps on a machine of its own; also one of the name of
+        another that is dead."""
+        self.nodes[name] = Node(self, self.memory, name, world)
         return self.nodes[name]
 
     async def __aenter__(self) -> Self:

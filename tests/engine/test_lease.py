@@ -12,15 +12,17 @@ from healer.domain.events import (
     IssueDetected,
     IssueTakenOver,
     IssueVerified,
+    StepSettled,
     StepStarted,
 )
 from healer.domain.health import Health
 from healer.domain.lifecycle import State
+from healer.domain.playbook import Settlement
 from healer.domain.probe import Reason
 from healer.domain.spec import Mode
 from healer.engine import HealRequest
 from healer.errors import HealInProgressError, IllegalCommandError
-from healer.testing import Program
+from healer.testing import Program, World
 from tests.engine.nodes import TERM, Node, Nodes
 from tests.engine.stage import in_virtual_time, spec
 
@@ -317,3 +319,19 @@ async def test_a_node_that_was_started_again_goes_on_at_once() -> None:
         await stage.until(lambda: again.engine.status("chat_api").issue)
         assert stage.clock.monotonic() - begun < 1
         assert [each.holder for each in await stage.facts(IssueTakenOver)] == ["a"]
+
+
+@in_virtual_time
+async def test_what_was_done_on_another_machine_cannot_be_known_from_here() -> None:
+    stubborn = Program("chat_api", ignores_sigterm=True)
+    async with Nodes(names="a", programs={"chat_api": stubborn}) as stage:
+        _fall(stage, "hang")
+        await stage.until(lambda: stage.world.signals)
+        stage.nodes["a"].gate.close()
+        signals = len(stage.world.signals)
+        elsewhere = World(boot_id="boot-2")
+        await stage.add("b", elsewhere).engine.start()
+        (settled, *_) = await stage.until(lambda: stage.facts(StepSettled))
+        assert (settled.node, settled.settlement) == ("b", Settlement.UNKNOWABLE)
+        assert len(stage.world.signals) == signals
+        assert not elsewhere.signals

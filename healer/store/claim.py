@@ -11,7 +11,7 @@ import sqlite3
 from healer.domain.events import Event, IssueDetected, IssueFailed, IssueVerified
 from healer.errors import IssueConflictError, StoreError
 from healer.store.codec import Codec
-from healer.store.schema import LIFE_TOPICS, archived_claims
+from healer.store.schema import BEGINS, LIFE, archived_claims
 
 __all__ = ["conflict", "open_issues", "rebuild", "settle"]
 
@@ -57,11 +57,11 @@ def rebuild(connection: sqlite3.Connection, codec: Codec) -> str | None:
     """
     found: dict[str, int] = {}
     carried = archived_claims(connection)
-    for position, topic, stream in connection.execute(
-        "SELECT position, topic, stream FROM event INDEXED BY event_life "  # noqa: S608 - constants
-        f"WHERE topic IN ({LIFE_TOPICS}) ORDER BY position"
+    for position, begins, stream in connection.execute(
+        f"SELECT position, {BEGINS}, stream FROM event "  # noqa: S608 - constants
+        f"INDEXED BY event_lifetime WHERE {LIFE} ORDER BY position"
     ):
-        if topic == IssueDetected.TOPIC:
+        if begins:
             found[stream] = position
         else:
             found.pop(stream, None)

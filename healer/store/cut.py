@@ -5,8 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import NamedTuple
 
-from healer.domain.events import IssueDetected
-from healer.store.schema import LIFE_TOPICS, archived_claims
+from healer.store.schema import BEGINS, LIFE, archived_claims
 
 __all__ = ["Cut", "cut_of"]
 
@@ -39,11 +38,11 @@ def cut_of(connection: sqlite3.Connection, before: int) -> Cut:
     newest = dict(execute("SELECT stream, max(position) FROM event GROUP BY stream"))
     begun: dict[str, int] = {}
     ended: dict[str, int] = {}
-    for position, topic, stream in execute(
-        "SELECT position, topic, stream FROM event INDEXED BY event_life "  # noqa: S608 - constants
-        f"WHERE topic IN ({LIFE_TOPICS}) ORDER BY position"
+    for position, begins, stream in execute(
+        f"SELECT position, {BEGINS}, stream FROM event "  # noqa: S608 - constants
+        f"INDEXED BY event_lifetime WHERE {LIFE} ORDER BY position"
     ):
-        if topic == IssueDetected.TOPIC:
+        if begins:
             begun[stream] = position
         else:
             ended.setdefault(stream, position)

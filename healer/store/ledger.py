@@ -107,6 +107,7 @@ class Ledger:
         self._connection.execute("BEGIN IMMEDIATE")
         end = tail.inspect(self._connection)
         if end.broken is None:
+            schema.add_life_index(self._connection)
             problem = claim.rebuild(self._connection, self._codec)
             end = tail.Tail(end.position, end.hash, problem)
         if end.broken is None and self._sealing is not None:

@@ -8,14 +8,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from healer.domain.events import IssueDetected, IssueFailed, IssueVerified
+from healer.domain.events import Event, IssueDetected, IssueFailed, IssueVerified
 from healer.errors import StoreError
 
 __all__ = [
-    "LIFE_TOPICS",
+    "BEGINS",
+    "LIFE",
     "SCHEMA_VERSION",
     "add_archive",
     "add_checkpoints",
+    "add_life_index",
     "archived_claims",
     "archived_end",
     "archived_streams",
@@ -29,9 +31,23 @@ __all__ = [
 
 SCHEMA_VERSION: Final = 1
 
+
+def _any_version(*events: type[Event]) -> str:
+    # A topic is a name, ".v" and a number. Compared as code points, in both stores.
+    names = [event.TOPIC.rpartition(".v")[0] for event in events]
+    return " OR ".join(f"(topic >= '{name}.v' AND topic < '{name}.w')" for name in names)
+
+
 # Written out rather than bound: a partial index serves a query only when its condition is the same.
-LIFE_TOPICS: Final = ", ".join(
-    f"'{event.TOPIC}'" for event in (IssueDetected, IssueVerified, IssueFailed)
+LIFE: Final = f"({_any_version(IssueDetected, IssueVerified, IssueFailed)})"
+"""SQL: the event begins or ends an issue, in whichever version it was stored. Logs live longer than
+the versions of their events."""
+
+BEGINS: Final = f"({_any_version(IssueDetected)})"
+"""SQL: the event begins an issue."""
+
+_LIFE_INDEX: Final = (
+    f"CREATE INDEX IF NOT EXISTS event_lifetime ON event (position, topic, stream) WHERE {LIFE};"
 )
 
 _NEVER_DELETED: Final = """
@@ -58,7 +74,7 @@ CREATE TABLE event (
     hash BLOB NOT NULL,
     UNIQUE (stream, version)
 ) STRICT;
-CREATE INDEX event_life ON event (position, topic, stream) WHERE topic IN ({LIFE_TOPICS});
+{_LIFE_INDEX}
 CREATE TABLE open_issue (component TEXT PRIMARY KEY, issue TEXT NOT NULL) STRICT;
 CREATE TRIGGER event_is_never_updated BEFORE UPDATE ON event
 BEGIN SELECT RAISE(ABORT, 'cannot update an event: the log is immutable'); END;
@@ -115,6 +131,13 @@ def add_checkpoints(connection: sqlite3.Connection) -> None:
     if not has_checkpoints(connection):
         for statement in _statements(_CHECKPOINTS):
             connection.execute(statement)
+
+
+def add_life_index(connection: sqlite3.Connection) -> None:
+    """Give a file whose index knows the first versions of the events only one that knows all of
+    them, in the caller's transaction; harmless when it has."""
+    connection.execute(_LIFE_INDEX)
+    connection.execute("DROP INDEX IF EXISTS event_life")
 
 
 def add_archive(connection: sqlite3.Connection) -> None:

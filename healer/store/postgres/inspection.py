@@ -14,17 +14,15 @@ from healer.store.chain import Link, first_break, genesis
 from healer.store.codec import Codec
 from healer.store.postgres import schema
 from healer.store.postgres.connection import Connection
-from healer.store.schema import LIFE_TOPICS
+from healer.store.schema import BEGINS, LIFE
 from healer.store.tail import TAIL, Tail, contradiction
 
 __all__ = ["hash_at", "inspect", "open_issues", "repair"]
 
 _OPEN = f"""
 SELECT position, stream, version, topic, body FROM healer.event AS detected
-WHERE topic = '{IssueDetected.TOPIC}' AND topic IN ({LIFE_TOPICS}) AND NOT EXISTS (
-    SELECT FROM healer.event AS ended
-    WHERE ended.stream = detected.stream AND ended.topic IN ({LIFE_TOPICS})
-    AND ended.topic <> '{IssueDetected.TOPIC}')
+WHERE {LIFE} AND {BEGINS} AND NOT EXISTS (
+    SELECT FROM healer.event WHERE stream = detected.stream AND {LIFE} AND NOT {BEGINS})
 ORDER BY position
 """  # noqa: S608 - constants
 

@@ -133,6 +133,7 @@ class Ledger:
                     take_name(connection, place, node)
                 if not require_schema(connection, place):
                     schema.create(connection, new_log_id)
+                schema.add_life_index(connection)
                 if sealing is not None:
                     schema.add_checkpoints(connection)
                 end, settled = inspection.inspect(connection, codec)
@@ -356,14 +357,17 @@ class Ledger:
         row = self._open().execute("SELECT position FROM healer.head").fetchone()
         return int(row[0]) if row else 0
 
-    def between(self, after: int, last: int) -> list[Recorded]:
-        """The facts behind `after`, up to `last`.
+    def between(self, after: int, last: int) -> tuple[list[Recorded], list[StoreError]]:
+        """The facts behind `after`, up to `last`; and why some of them cannot be read.
 
         Raises:
-            StoreError: one of them cannot be read.
             psycopg.Error: the database does not answer.
         """
-        return select(self._open(), self._codec, after=after, limit=last - after)
+        problems: list[StoreError] = []
+        facts = select(
+            self._open(), self._codec, after=after, limit=last - after, unreadable=problems.append
+        )
+        return facts, problems
 
     def _open(self) -> Connection:
         if self._connection is None:

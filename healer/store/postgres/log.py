@@ -15,6 +15,7 @@ from healer.errors import StoreError
 from healer.ports import Claim, Holder, Recorded
 from healer.store.checkpoint import Cadence
 from healer.store.codec import Codec
+from healer.store.cold import Row
 from healer.store.feed import Feed, Listener
 from healer.store.notary import Sealing
 from healer.store.postgres import inspection
@@ -271,6 +272,10 @@ class PostgresLog:
         """See `healer.ports.EventLog.recall`."""
         del refused
         return recall_by_reading(self.read, topics)
+
+    async def rows(self, *, after: int = 0, limit: int = _BATCH) -> list[Row]:
+        """As `read`, and as stored: for who needs no objects, at many times the speed."""
+        return await self._reader.rows(after, limit)
 
     async def stream(self, stream_id: str) -> list[Fact]:
         """See `healer.ports.EventLog.stream`."""

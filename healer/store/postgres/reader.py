@@ -14,6 +14,7 @@ from healer.domain.events import Fact
 from healer.errors import StoreError
 from healer.ports import Holder, Recorded
 from healer.store.codec import Codec
+from healer.store.cold import Row
 from healer.store.postgres import inspection
 from healer.store.postgres.connection import Connection, UnreachableError, connect, refusals
 from healer.store.postgres.place import Place
@@ -22,26 +23,40 @@ __all__ = ["Reader", "select"]
 
 _T = TypeVar("_T")
 _THREADS: Final = 2
+_ROWS: Final = (
+    "SELECT position, stream, version, topic, time, body, hash FROM healer.event "
+    "WHERE position > %s ORDER BY position LIMIT %s"
+)
 
 
-def select(connection: Connection, codec: Codec, *, after: int, limit: int) -> list[Recorded]:
-    """At most `limit` facts behind `after`, in log order.
+def select(
+    connection: Connection,
+    codec: Codec,
+    *,
+    after: int,
+    limit: int,
+    unreadable: Callable[[StoreError], None] | None = None,
+) -> list[Recorded]:
+    """At most `limit` facts behind `after`, in log order. One that cannot be decoded is left out
+    where `unreadable` hears of it.
 
     Raises:
-        StoreError: one of them cannot be decoded.
+        StoreError: one of them cannot be decoded, and nobody else is told.
         psycopg.Error: the database does not answer.
     """
-    rows = connection.execute(
-        "SELECT position, stream, version, topic, body FROM healer.event "
-        "WHERE position > %s ORDER BY position LIMIT %s",
-        (after, limit),
-        binary=True,
-    )
-    decode = codec.decode
-    return [
-        Recorded(position, decode(stream, version, topic, body, place=f"event {position}"))
-        for position, stream, version, topic, body in rows
-    ]
+    facts = []
+    for position, stream, version, topic, _, body, _ in connection.execute(
+        _ROWS, (after, limit), binary=True
+    ):
+        try:
+            event = codec.decode(stream, version, topic, body, place=f"event {position}")
+        except StoreError as error:
+            if unreadable is None:
+                raise
+            unreadable(error)
+        else:
+            facts.append(Recorded(position, event))
+    return facts
 
 
 class Reader:
@@ -60,6 +75,14 @@ class Reader:
         return await self._run(
             lambda connection: select(connection, self._codec, after=after, limit=limit)
         )
+
+    async def rows(self, after: int, limit: int) -> list[Row]:
+        """At most `limit` events behind `after` as they are stored, in log order."""
+
+        def stored(connection: Connection) -> list[Row]:
+            return connection.execute(_ROWS, (after, limit), binary=True).fetchall()
+
+        return await self._run(stored)
 
     async def news(self, after: int, limit: int) -> list[Recorded]:
         """As `read`; nothing while the database does not answer, because it will later."""

@@ -11,12 +11,13 @@ from psycopg import sql
 from healer.errors import StoreError
 from healer.store.chain import genesis
 from healer.store.postgres.connection import Connection
-from healer.store.schema import LIFE_TOPICS
+from healer.store.schema import LIFE
 
 __all__ = [
     "CHANNEL",
     "SCHEMA_VERSION",
     "add_checkpoints",
+    "add_life_index",
     "create",
     "grants",
     "has_checkpoints",
@@ -40,6 +41,9 @@ _TABLE_NAMES: Final = {"meta", "head", "event", "open_issue"}
 # The collation "C" is the order of code points, the same on every machine.
 # The triggers guard against accidents, also of the owner; who may drop them can do anything.
 # `created` is a label by the database's own clock; nothing is computed from it.
+_LIFE_INDEX: Final = (
+    f"CREATE INDEX IF NOT EXISTS event_lifetime ON healer.event (topic, stream) WHERE {LIFE}"
+)
 _TABLES: Final = f"""
 CREATE TABLE healer.meta (
     single boolean PRIMARY KEY DEFAULT true CHECK (single),
@@ -62,7 +66,7 @@ CREATE TABLE healer.event (
     hash bytea NOT NULL,
     UNIQUE (stream, version)
 );
-CREATE INDEX event_life ON healer.event (topic, stream) WHERE topic IN ({LIFE_TOPICS});
+{_LIFE_INDEX};
 CREATE TABLE healer.open_issue (
     component text COLLATE "C" PRIMARY KEY,
     issue text COLLATE "C" NOT NULL,
@@ -147,6 +151,15 @@ def add_checkpoints(connection: Connection) -> None:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_CREATION_LOCK,))
         if not has_checkpoints(connection):
             connection.execute(_CHECKPOINTS)
+
+
+def add_life_index(connection: Connection) -> None:
+    """Give a log whose index knows the first versions of the events only one that knows all of
+    them, where the role may; without it opening takes longer, and finds the same."""
+    query = "SELECT to_regclass('healer.event_lifetime') IS NULL AND pg_has_role(relowner, 'USAGE')"
+    if _one(connection, f"{query} FROM pg_class WHERE oid = 'healer.event'::regclass"):
+        connection.execute(_LIFE_INDEX.encode())
+        connection.execute("DROP INDEX IF EXISTS healer.event_life")
 
 
 def newest_checkpoint(connection: Connection) -> str | None:

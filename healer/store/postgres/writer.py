@@ -265,22 +265,16 @@ class Writer:
         while self._told < last:
             upto = min(last, self._told + _BATCH)
             try:
-                recorded = self._once(
+                recorded, problems = self._once(
                     lambda ledger, upto=upto: ledger.between(self._told, upto)  # type: ignore[misc]
                 )
-            except UnreachableError:
+            except StoreError:
+                # `unavailable` says so; told when the database is there again.
                 return False
-            except StoreError as error:
-                _tell(
-                    loop,
-                    loop.call_exception_handler,
-                    {
-                        "message": f"events up to {upto} were not told to listeners",
-                        "exception": error,
-                    },
-                )
-            else:
-                _tell(loop, self._feed.publish, recorded)
+            for problem in problems:
+                context = {"message": "an event was not told to listeners", "exception": problem}
+                _tell(loop, loop.call_exception_handler, context)
+            _tell(loop, self._feed.publish, recorded)
             self._told = upto
         return True
 

@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import psycopg
+from psycopg.pq import TransactionStatus
 
 from healer.errors import StoreError
 from healer.store.postgres.place import Place
 
-__all__ = ["LOST", "Connection", "UnreachableError", "connect", "refusals", "words"]
+__all__ = ["LOST", "Connection", "UnreachableError", "connect", "ending", "refusals", "words"]
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -100,6 +101,19 @@ def connect(place: Place, *, writing: bool) -> Connection:
         connection.close()
         raise
     return connection
+
+
+@contextmanager
+def ending(connection: Connection) -> Iterator[None]:
+    """Commit the transaction that is begun inside, or take it back when something is raised. Who
+    begins it together with its first questions spares the journey of a BEGIN on its own."""
+    try:
+        yield
+    except BaseException:
+        if not connection.broken and connection.info.transaction_status != TransactionStatus.IDLE:
+            connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
 
 
 def _check(place: Place, encoding: str, fsync: str) -> None:

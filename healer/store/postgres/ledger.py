@@ -17,7 +17,7 @@ from healer.store.chain import Link, first_break
 from healer.store.codec import Codec
 from healer.store.notary import Sealing
 from healer.store.postgres import inspection, schema
-from healer.store.postgres.connection import Connection, connect, refusals
+from healer.store.postgres.connection import Connection, connect, ending, refusals
 from healer.store.postgres.lease import Holding
 from healer.store.postgres.node import keep_name, take_name
 from healer.store.postgres.place import Place
@@ -44,13 +44,13 @@ _HOLDINGS: Final = (
     "SELECT component, issue, node, fence, coalesce(expires > clock_timestamp(), false) "
     "FROM healer.open_issue WHERE component = ANY(%s) OR issue = ANY(%s)"
 )
-_INSERT: Final = (
+# One statement: each is a question and an answer while the other nodes wait for the head.
+_WRITE: Final = (
+    "WITH written AS ("
     "INSERT INTO healer.event (position, stream, version, topic, time, body, hash) "
     "SELECT * FROM unnest(%b::bigint[], %b::text[], %b::bigint[], %b::text[], %b::bigint[], "
-    "%b::bytea[], %b::bytea[])"
-)
-_ADVANCE: Final = (
-    "WITH told AS (SELECT pg_notify(%s, %s::bigint::text)) "
+    "%b::bytea[], %b::bytea[])), "
+    "told AS (SELECT pg_notify(%s, %s::bigint::text)) "
     "UPDATE healer.head SET position = %s, hash = %s FROM told"
 )
 _RELEASE: Final = "DELETE FROM healer.open_issue WHERE component = ANY(%s)"
@@ -172,8 +172,9 @@ class Ledger:
             if isinstance(encoded.event, IssueDetected)
         } | {entry.lease.component for entry in group if entry.lease is not None}
         components |= {name for stream in streams if (name := component_of(stream)) is not None}
-        with connection.transaction():
+        with ending(connection):
             with connection.pipeline():
+                connection.execute("BEGIN")
                 head = connection.execute(_LOCK_HEAD)
                 versions = connection.execute(_VERSIONS, (names,))
                 holdings = connection.execute(
@@ -396,8 +397,8 @@ class Ledger:
 
 
 def _statements(plan: Plan) -> Iterator[tuple[str, Sequence[Any]]]:
-    yield _INSERT, [list(column) for column in zip(*plan.rows, strict=True)]
-    yield _ADVANCE, (schema.CHANNEL, plan.position, plan.position, plan.hash)
+    columns = [list(column) for column in zip(*plan.rows, strict=True)]
+    yield _WRITE, (*columns, schema.CHANNEL, plan.position, plan.position, plan.hash)
     changed = plan.changed
     if changed:
         yield _RELEASE, (changed,)

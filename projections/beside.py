@@ -1,4 +1,4 @@
-"""Folding a log in SQLite from nothing, straight from its rows; a long one in two processes.
+"""Folding a log from nothing, straight from its rows; a long one in two processes.
 
 The projections are shared out, not the log: each process reads it and decodes only what its own
 need, and nobody waits for anybody. What stays here are those with big states; what comes over are
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Iterator, Sequence
@@ -38,44 +39,49 @@ Progress = Callable[[int], None]
 
 
 async def fold_file(
-    file: Path,
+    source: Path | str,
     projections: Sequence[Projection[Any]] = ALL,
     *,
     until: int,
     progress: Progress = lambda _position: None,
     long: int = LONG,
 ) -> Fold:
-    """The fold of the log in `file` up to position `until`; the event loop is not held up.
+    """The fold of the log in `source`, a file or the URL of a database, up to position `until`; the
+    event loop is not held up.
 
     Raises:
         StoreError: the log cannot be read, or the other process died.
     """
     theirs = [each.name for each in projections if each.name in _BESIDE and each in ALL]
     if until < long or not theirs or len(theirs) == len(projections):
-        return await _fold(file, projections, until, progress)
-    # -P: what lies in the current directory is not ours to run.
-    command = (sys.executable, "-P", "-m", "projections.part", str(file), str(until), *theirs)
-    process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=PIPE)
+        return await _fold(source, projections, until, progress)
+    # -P: what lies in the current directory is not ours to run. A URL may have a password in it,
+    # and everybody sees the arguments of a process.
+    kind = "file" if isinstance(source, Path) else "url"
+    command = (sys.executable, "-P", "-m", "projections.part", kind, str(until), *theirs)
+    process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, stderr=PIPE)
     try:
-        told = asyncio.create_task(process.communicate())
+        told = asyncio.create_task(process.communicate(os.fsencode(source)))
         try:
             mine = [each for each in projections if each.name not in theirs]
-            fold = await _fold(file, mine, until, progress)
+            fold = await _fold(source, mine, until, progress)
             states, complaint = await told
         finally:
             told.cancel()
         if process.returncode:
-            raise StoreError(_words(file, process.returncode, complaint))
+            raise StoreError(_words(source, process.returncode, complaint))
     finally:
         await _end(process)
     return await asyncio.to_thread(Fold.joined, projections, fold, theirs, states)
 
 
 async def _fold(
-    file: Path, projections: Sequence[Projection[Any]], until: int, progress: Progress
+    source: Path | str, projections: Sequence[Projection[Any]], until: int, progress: Progress
 ) -> Fold:
     fold = Fold(projections)
-    batches = lean_rows(file, until=until, without=fold.skipped, marks=fold.marks, timed=fold.timed)
+    batches = lean_rows(
+        source, until=until, without=fold.skipped, marks=fold.marks, timed=fold.timed
+    )
     loop = asyncio.get_running_loop()
 
     def step() -> bool:
@@ -117,7 +123,8 @@ async def _end(process: Process) -> None:
         await process.wait()
 
 
-def _words(file: Path, code: int, complaint: bytes) -> str:
+def _words(source: Path | str, code: int, complaint: bytes) -> str:
     lines = complaint.decode(errors="replace").strip().splitlines()
     how = f"was ended by signal {-code}" if code < 0 else f"ended with {code}"
-    return f"cannot fold {file}: the process beside {how}" + (f" ({lines[-1]})" if lines else "")
+    what = source if isinstance(source, Path) else "the database"
+    return f"cannot fold {what}: the process beside {how}" + (f" ({lines[-1]})" if lines else "")

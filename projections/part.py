@@ -1,5 +1,5 @@
 """The process that folds a part of the projections beside another one: `python -m projections.part
-FILE UNTIL NAME...` writes their states, as `Fold.part` gives them, to its standard output.
+KIND UNTIL NAME...` writes their states, as `Fold.part` gives them, to its standard output.
 
 It is ours, started by `projections.beside` and by nobody else.
 """
@@ -7,6 +7,7 @@ It is ours, started by `projections.beside` and by nobody else.
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from pathlib import Path
 
@@ -18,14 +19,16 @@ from projections.fold import Fold
 __all__ = ["main"]
 
 
-def main(file: str, until: str, *names: str) -> int:
+def main(kind: str, until: str, *names: str) -> int:
     """Fold; 1 and the reason on standard error when the log cannot be read."""
     # Nothing that a fold makes is a circle, and the process ends with it.
     gc.disable()
+    given = os.fsdecode(sys.stdin.buffer.read())
+    source = Path(given) if kind == "file" else given
     fold = Fold([each for each in ALL if each.name in names])
     try:
         for batch in lean_rows(
-            Path(file), until=int(until), without=fold.skipped, marks=fold.marks, timed=fold.timed
+            source, until=int(until), without=fold.skipped, marks=fold.marks, timed=fold.timed
         ):
             fold.consume(*batch)
     except HealerError as error:

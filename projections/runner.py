@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from healer.errors import StoreError
 from healer.ports import EventLog
-from healer.store import SqliteLog
+from healer.store.lean import Lean
 from projections import ALL
 from projections.beside import fold_file
 from projections.feed import batches
@@ -78,7 +78,7 @@ class LiveViews:
                     self._moved.notify_all()
 
     async def _begin(self) -> None:
-        """Fold what a long log in a file holds at the beginning, beside the loop."""
+        """Fold what a long log holds at the beginning, beside the loop."""
         try:
             await self._begin_long()
         except StoreError as error:
@@ -88,7 +88,7 @@ class LiveViews:
             self._known.set()
 
     async def _begin_long(self) -> None:
-        if self.position or not isinstance(self._log, SqliteLog):
+        if self.position or not isinstance(self._log, Lean):
             return
         async with self._beginning:
             head = await self._log.head()
@@ -98,7 +98,7 @@ class LiveViews:
             self._known.set()
             projections = self._fold.projections
             fold = await fold_file(
-                self._log.file, projections, until=head, progress=self._in_progress
+                self._log.source, projections, until=head, progress=self._in_progress
             )
             if HISTORY.name in fold.names and HISTORY.name not in fold.stopped:
                 await asyncio.to_thread(fold.state(HISTORY.name).shelf.prepare)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from healer.ports import EventLog
-from healer.store import SqliteLog
+from healer.store.lean import Lean
 from projections import ALL
 from projections.beside import fold_file
 from projections.feed import light
@@ -51,9 +51,9 @@ async def rebuild(
     head = await log.head()
     end = head if until is None else min(until, head)
     progress(0, end)
-    if isinstance(log, SqliteLog):
+    if isinstance(log, Lean):
         return await fold_file(
-            log.file, projections, until=end, progress=lambda done: progress(done, end)
+            log.source, projections, until=end, progress=lambda done: progress(done, end)
         )
     fold = Fold(projections)
     read = 0

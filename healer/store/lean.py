@@ -1,4 +1,4 @@
-"""A log in SQLite read from one end to the other, as fast as it goes: no loop, no objects."""
+"""A log read from one end to the other, as fast as it goes: no loop, no objects."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Collection, Generator, Mapping
 from contextlib import closing
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
 from healer.store.cold import Cold, segments_of
 from healer.store.connection import connect, refusals
 
-__all__ = ["ESCAPE", "LeanBatch", "LeanRow", "lean_rows"]
+__all__ = ["ESCAPE", "Lean", "LeanBatch", "LeanRow", "lean_rows"]
 
 LeanRow = tuple[int, str, int, str, bytes]
 """Position, stream, version, topic, body."""
@@ -26,8 +26,18 @@ _BATCH: Final = 1024
 """Positions that are read at once: what stays in the processor's own memory."""
 
 
+@runtime_checkable
+class Lean(Protocol):
+    """A log that can be read lean, by this process or another one."""
+
+    @property
+    def source(self) -> Path | str:
+        """Its file, or the URL of its database."""
+        ...
+
+
 def lean_rows(
-    file: Path,
+    source: Path | str,
     *,
     until: int,
     without: Collection[str] = (),
@@ -35,10 +45,10 @@ def lean_rows(
     timed: bool = True,
     after: int = 0,
 ) -> Generator[LeanBatch, None, None]:
-    """The events of the log in `file` behind `after` up to position `until`, archived ones too, in
-    log order; those of the topics `without` left out, and of the topics in `marks` those whose body
-    neither holds the mark nor an escape, behind which it might hide. The times of all of them are
-    looked at when `timed`.
+    """The events of the log in `source`, a file or the URL of a database, behind `after` up to
+    position `until`, archived ones too, in log order; those of the topics `without` left out, and
+    of the topics in `marks` those whose body neither holds the mark nor an escape, behind which it
+    might hide. The times of all of them are looked at when `timed`.
 
     Blocks. Each batch is read in a transaction of its own, so that whoever writes the log is not
     held up by who reads it.
@@ -46,6 +56,24 @@ def lean_rows(
     Raises:
         StoreError: the log, or an archive of it, cannot be read.
     """
+    if isinstance(source, str):
+        from healer.store.postgres.lean import lean_rows as of_database  # noqa: PLC0415 - an extra
+
+        return of_database(
+            source, until=until, without=without, marks=marks, timed=timed, after=after
+        )
+    return _of_file(source, until=until, without=without, marks=marks, timed=timed, after=after)
+
+
+def _of_file(
+    file: Path,
+    *,
+    until: int,
+    without: Collection[str],
+    marks: Mapping[str, bytes],
+    timed: bool,
+    after: int,
+) -> Generator[LeanBatch, None, None]:
     unwanted = ",".join("?" * len(without))
     marked = " AND (topic <> ? OR instr(body, ?) OR instr(body, ?))" * len(marks)
     select = (

@@ -160,6 +160,11 @@ class SqliteLog(Unshared):
         return self._file
 
     @property
+    def source(self) -> Path:
+        """See `healer.store.lean.Lean`."""
+        return self._file
+
+    @property
     def unwitnessed(self) -> str | None:
         """Why the witness has not heard of the newest checkpoint; it is told again at the next
         one, and once a period. None: it has, or there is none."""

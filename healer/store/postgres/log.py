@@ -71,6 +71,11 @@ class PostgresLog:
         self._watch: asyncio.Task[None] | None = None
         self._closed = False
 
+    @property
+    def source(self) -> str:
+        """See `healer.store.lean.Lean`; it may have a password in it."""
+        return self._place.url
+
     @classmethod
     def open(
         cls,

@@ -29,9 +29,11 @@ _DEFAULTS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A database: `name` is its URL without secrets, `options` what libpq connects with."""
+    """A database: `name` is its URL without secrets, `options` what libpq connects with, `url` what
+    was given for it."""
 
     name: str
+    url: str = field(repr=False)
     options: Mapping[str, str] = field(repr=False)
 
     def __str__(self) -> str:
@@ -61,7 +63,7 @@ def locate(url: str) -> Place:
         raise StoreError(
             f"cannot open the PostgreSQL log: the port in its URL is not a number; {ALLOWED}"
         )
-    return Place(_name(options), _DEFAULTS | options)
+    return Place(_name(options), url, _DEFAULTS | options)
 
 
 def _name(options: Mapping[str, str]) -> str:

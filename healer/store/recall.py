@@ -24,16 +24,20 @@ _reader: Final = CompiledReader()
 
 
 async def recall_from(
-    file: Path, topics: Collection[str], *, until: int, refused: Callable[[StoreError], None]
+    source: Path | str,
+    topics: Collection[str],
+    *,
+    until: int,
+    refused: Callable[[StoreError], None],
 ) -> AsyncGenerator[Sequence[Any], None]:
-    """See `healer.ports.EventLog.recall`; of the log in `file` up to the position `until`. What is
-    not asked for is not even read out of the database.
+    """See `healer.ports.EventLog.recall`; of the log in `source`, a file or the URL of a database,
+    up to the position `until`. What is not asked for is not even read out of the database.
 
     Raises:
         StoreError: the log cannot be read.
     """
     without = [topic for topic in EVENT_TYPES if topic not in topics]
-    batches = lean_rows(file, until=until, without=without, timed=False)
+    batches = lean_rows(source, until=until, without=without, timed=False)
 
     def some() -> list[Any]:
         found = list(islice(batches, _BATCHES))

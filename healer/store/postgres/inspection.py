@@ -19,10 +19,11 @@ from healer.store.tail import TAIL, Tail, contradiction
 
 __all__ = ["hash_at", "inspect", "open_issues", "repair"]
 
+# By the index alone, in the order of the streams: no statistics of the server can lead it astray.
 _OPEN = f"""
-SELECT position, stream, version, topic, body FROM healer.event AS detected
-WHERE {LIFE} AND {BEGINS} AND NOT EXISTS (
-    SELECT FROM healer.event WHERE stream = detected.stream AND {LIFE} AND NOT {BEGINS})
+SELECT position, stream, version, topic, body FROM healer.event
+WHERE position IN (
+    SELECT min(position) FROM healer.event WHERE {LIFE} GROUP BY stream HAVING bool_and({BEGINS}))
 ORDER BY position
 """  # noqa: S608 - constants
 

@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -27,7 +28,7 @@ from healer.store.postgres.plan import Entry
 from healer.store.postgres.reader import Reader
 from healer.store.postgres.watch import watch
 from healer.store.postgres.writer import PATIENCE, Writer
-from healer.store.recall import recall_by_reading
+from healer.store.recall import recall_from
 from healer.store.unshared import NOTHING_SEEN
 from healer.store.witness import FileWitness, Witness
 
@@ -271,12 +272,15 @@ class PostgresLog:
         """See `healer.ports.EventLog.read`."""
         return await self._reader.read(after, limit)
 
-    def recall(
+    async def recall(
         self, topics: Collection[str], *, refused: Callable[[StoreError], None]
     ) -> AsyncGenerator[Sequence[Any], None]:
         """See `healer.ports.EventLog.recall`."""
-        del refused
-        return recall_by_reading(self.read, topics)
+        until = await self.head()
+        found = recall_from(self.source, topics, until=until, refused=refused)
+        async with aclosing(found) as batches:
+            async for facts in batches:
+                yield facts
 
     async def rows(self, *, after: int = 0, limit: int = _BATCH) -> list[Row]:
         """As `read`, and as stored: for who needs no objects, at many times the speed."""

@@ -42,7 +42,8 @@ _TABLE_NAMES: Final = {"meta", "head", "event", "open_issue"}
 # The triggers guard against accidents, also of the owner; who may drop them can do anything.
 # `created` is a label by the database's own clock; nothing is computed from it.
 _LIFE_INDEX: Final = (
-    f"CREATE INDEX IF NOT EXISTS event_lifetime ON healer.event (topic, stream) WHERE {LIFE}"
+    "CREATE INDEX IF NOT EXISTS event_lifetime ON healer.event (stream, topic, position) "
+    f"WHERE {LIFE}"
 )
 _TABLES: Final = f"""
 CREATE TABLE healer.meta (

@@ -131,6 +131,11 @@ class Now(Collector):
             value=broken is None and closed is None,
         )
         yield GaugeMetricFamily(
+            "healer_log_unsigned",
+            "Whether this node signs no checkpoints although it should: it has not the log's key.",
+            value=getattr(log, "unsigned", None) is not None,
+        )
+        yield GaugeMetricFamily(
             "healer_log_unwitnessed",
             "Whether the witness has not heard of the newest checkpoint.",
             value=getattr(log, "unwitnessed", None) is not None,

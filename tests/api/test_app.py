@@ -136,7 +136,7 @@ async def test_a_log_in_trouble_is_no_readiness(
     assert "event 7" in answer.json()["reasons"][0]
 
 
-@pytest.mark.parametrize("ailment", ["unwitnessed", "unrotated"])
+@pytest.mark.parametrize("ailment", ["unsigned", "unwitnessed", "unrotated"])
 async def test_a_log_that_is_trusted_less_is_a_warning(
     client: httpx.AsyncClient, healer: Healer, ailment: str
 ) -> None:

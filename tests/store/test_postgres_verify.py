@@ -229,6 +229,7 @@ async def test_a_log_that_is_being_written_is_whole(database: str, tmp_path: Pat
             assert report.events == 2 * count - 1
 
 
+@pytest.mark.timeout(180)
 def test_both_verifiers_are_programs(case: Case, tmp_path: Path) -> None:
     def run(*arguments: object) -> tuple[int, str]:
         ran = subprocess.run(
@@ -249,6 +250,22 @@ def test_both_verifiers_are_programs(case: Case, tmp_path: Path) -> None:
     status, said = run("-m", "replay.independent", case.url, *options)
     assert status == 1
     assert "is not what was stored or signed" in said
+
+
+def test_a_role_that_may_only_read_is_enough(case: Case, cluster: Cluster) -> None:
+    name = f"reader_{next(_numbers)}"
+    with psycopg.connect(case.url, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {name} LOGIN")
+        try:
+            connection.execute(f"GRANT USAGE ON SCHEMA healer TO {name}")
+            connection.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA healer TO {name}")
+            theirs = case.url.replace("user=healer", f"user={name}")
+            with open_database(theirs) as archive:
+                assert verify(archive, witness=case.witness, public_key=case.key).ok
+            assert examine(theirs, case.witness, case.key) == []
+        finally:
+            connection.execute(f"DROP OWNED BY {name}")
+            connection.execute(f"DROP ROLE {name}")
 
 
 def test_what_is_not_there_is_said(cluster: Cluster, database: str) -> None:

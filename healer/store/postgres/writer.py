@@ -33,7 +33,7 @@ restarts after a crash, or another that takes its place, is back within that."""
 _FIRST_WAIT: Final = 0.05
 _LONGEST_WAIT: Final = 2.0
 _BATCH: Final = 500
-_SILENT: Final = 3.0
+_SILENT: Final = 5.0
 """Seconds without an answer, from which on the database is said to be away."""
 
 _T = TypeVar("_T")

@@ -106,7 +106,7 @@ async def test_nodes_that_append_at_once_make_one_order(database: str) -> None:
                 )
             )
             for tail in tails:
-                positions = [each.position for each in await asyncio.wait_for(tail, 20)]
+                positions = [each.position for each in await asyncio.wait_for(tail, 40)]
                 assert positions == list(range(1, total + 1))
         await _heard(heard, total)
         assert heard == [each async for each in _all(a)]
@@ -114,7 +114,7 @@ async def test_nodes_that_append_at_once_make_one_order(database: str) -> None:
 
 
 async def _heard(heard: list[Recorded], count: int) -> None:
-    await Until().soon(lambda: len(heard) == count, 10)
+    await Until().soon(lambda: len(heard) == count, 40)
 
 
 async def _all(log: PostgresLog) -> AsyncIterator[Recorded]:
@@ -126,16 +126,15 @@ async def _all(log: PostgresLog) -> AsyncIterator[Recorded]:
 
 
 async def test_a_follower_hears_of_another_node_without_waiting_for_the_poll(
-    database: str, until: Until
+    database: str, until: Until, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("healer.store.feed._POLL", 3600.0)
+    monkeypatch.setattr("healer.store.postgres.watch._POLL", 3600.0)
     async with node(database) as a, node(database) as b, aclosing(a.follow(after=0)) as facts:
         coming = asyncio.ensure_future(anext(facts))
         await until.soon(lambda: _listening(database))
-        loop = asyncio.get_running_loop()
-        asked = loop.time()
         await b.append([started("i1", 1)])
-        assert (await asyncio.wait_for(coming, 5)).position == 1
-        assert loop.time() - asked < 0.5
+        assert (await asyncio.wait_for(coming, 30)).position == 1
 
 
 def _listening(url: str) -> bool:
@@ -207,7 +206,7 @@ async def test_killing_a_node_loses_nothing_and_stops_nobody(
             life = random.uniform(0, 0.2)
             acknowledged += await asyncio.to_thread(lines_until_killed, writer, life)
         stop.set()
-        count = await asyncio.wait_for(going, 20)
+        count = await asyncio.wait_for(going, 40)
         facts = [each async for each in _all(survivor)]
     require_whole_chain(database)
     places = {each.event.event_id: each.position for each in facts}
@@ -246,14 +245,14 @@ async def test_a_crash_of_the_server_in_mid_run_loses_and_doubles_nothing(
         appenders = [asyncio.create_task(append((log, other)[n % 2], f"s{n}")) for n in range(20)]
         for _ in range(2):
             before = len(acknowledged)
-            await Until().soon(lambda before=before: len(acknowledged) > before + 200, 20)
+            await Until().soon(lambda before=before: len(acknowledged) > before + 200, 40)
             await asyncio.to_thread(cluster.stop, "immediate")
             assert not any(task.done() for task in appenders)
             await asyncio.to_thread(cluster.start)
         before = len(acknowledged)
-        await Until().soon(lambda: len(acknowledged) > before + 200, 20)
+        await Until().soon(lambda: len(acknowledged) > before + 200, 40)
         stop.set()
-        lengths = await asyncio.wait_for(asyncio.gather(*appenders), 20)
+        lengths = await asyncio.wait_for(asyncio.gather(*appenders), 40)
         facts = [each async for each in _all(log)]
         assert (log.broken, log.unavailable) == (None, None)
         await _heard(heard, len(facts))
@@ -280,7 +279,7 @@ class Proxy:
     async def __aexit__(self, *error: object) -> None:
         self._server.close()
         await self._server.wait_closed()
-        await asyncio.wait_for(asyncio.gather(*filter(None, self._served)), 5)
+        await asyncio.wait_for(asyncio.gather(*filter(None, self._served)), 40)
 
     def url(self, database: str) -> str:
         """The same database, through here."""
@@ -347,7 +346,7 @@ async def test_a_commit_whose_answer_is_lost_is_looked_up_and_not_repeated(
                     log.append([started("i1", 4)]),
                     return_exceptions=True,
                 ),
-                15,
+                40,
             )
             assert proxy.lost == 1
             assert (outcomes[0], outcomes[2]) == (3, 4)
@@ -370,8 +369,8 @@ async def test_a_node_that_freezes_in_mid_append_does_not_stop_the_others(
         proxy.lose = "time"
         waiting = asyncio.create_task(frozen.append([started("i1", 1)]))
         await Until().soon(lambda: proxy.lost == 1)
-        assert await asyncio.wait_for(other.append([started("i2", 1)]), 15) == 1
-        assert await asyncio.wait_for(waiting, 15) == 2
+        assert await asyncio.wait_for(other.append([started("i2", 1)]), 40) == 1
+        assert await asyncio.wait_for(waiting, 40) == 2
     assert require_whole_chain(database) == 2
 
 
@@ -384,7 +383,7 @@ async def test_an_outage_beyond_the_patience_is_told_and_ends_without_a_human(
         await asyncio.to_thread(cluster.stop)
         try:
             with pytest.raises(StoreError, match=r"^cannot use postgresql://.*does not answer"):
-                await asyncio.wait_for(log.append([started("i1", 2)]), 10)
+                await asyncio.wait_for(log.append([started("i1", 2)]), 40)
             assert "the database does not answer" in (log.unavailable or "")
             with pytest.raises(StoreError, match=r"^cannot read postgresql://"):
                 await log.head()
@@ -397,9 +396,9 @@ async def test_an_outage_beyond_the_patience_is_told_and_ends_without_a_human(
             except StoreError:
                 return False
 
-        await until.soon(goes_on, 10)
+        await until.soon(goes_on, 40)
         assert log.unavailable is None
-        assert [each.position for each in await asyncio.wait_for(following, 10)] == [1, 2]
+        assert [each.position for each in await asyncio.wait_for(following, 40)] == [1, 2]
 
 
 async def test_closing_in_an_outage_waits_for_nothing(cluster: Cluster, database: str) -> None:
@@ -408,7 +407,7 @@ async def test_closing_in_an_outage_waits_for_nothing(cluster: Cluster, database
         try:
             waiting = asyncio.create_task(log.append([started("i1", 1)]))
             await asyncio.sleep(0)
-            await asyncio.wait_for(log.close(), 15)
+            await asyncio.wait_for(log.close(), 40)
             with pytest.raises(StoreError, match="does not answer"):
                 await waiting
         finally:

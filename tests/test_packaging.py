@@ -139,10 +139,9 @@ def make(where: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_make_alone_lists_every_door(door: Path) -> None:
-    phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert phony is not None
+    phony = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     listed = re.findall(r"^make (\S+) ", make(door).stdout, re.MULTILINE)
-    assert sorted(listed) == sorted(phony.group(1).split())
+    assert sorted(listed) == sorted(" ".join(phony).split())
 
 
 @pytest.mark.parametrize("changed", ["pyproject.toml", "requirements-dev.txt"])

@@ -10,6 +10,7 @@ modules even of that: what it costs to start is the floor that every healing is 
 
 from __future__ import annotations
 
+import errno
 import os
 import selectors
 import signal
@@ -32,7 +33,7 @@ FAULTS = {
 
 USAGE = """\
 usage: component --port N [--host H] [--name X] [--workers N] [--start-delay SECONDS]
-                 [--ignore-sigterm] [--no-reuseaddr] [--child-holds]
+                 [--ignore-sigterm] [--no-reuseaddr] [--child-holds] [--lie-in-wait]
                  [--broken-until-restart FLAGFILE] [--crash-loop FILE]
 
   --port N                       where to listen (also: the variable PORT)
@@ -43,6 +44,7 @@ usage: component --port N [--host H] [--name X] [--workers N] [--start-delay SEC
   --ignore-sigterm               end by SIGKILL only
   --no-reuseaddr                 bind without SO_REUSEADDR: TIME_WAIT holds the port
   --child-holds                  a child inherits the listening socket and sleeps
+  --lie-in-wait                  say so while another has the port, and take it once it is free
   --broken-until-restart FILE    while FILE exists answer 500; the next start removes it
   --crash-loop FILE              exit with status 4 at once while FILE exists
 """
@@ -56,7 +58,7 @@ _VALUES = {
     "--broken-until-restart": "",
     "--crash-loop": "",
 }
-_FLAGS = ("--ignore-sigterm", "--no-reuseaddr", "--child-holds")
+_FLAGS = ("--ignore-sigterm", "--no-reuseaddr", "--child-holds", "--lie-in-wait")
 _REASONS = {200: "OK", 202: "Accepted", 400: "Bad Request", 404: "Not Found", 500: "Broken"}
 _REQUEST_LIMIT = 65536  # bytes; a request that is longer is not one of ours
 _WRONG_HOST = "127.0.0.2"
@@ -93,7 +95,10 @@ def main(arguments: list[str]) -> int:
         broken_flag=values["--broken-until-restart"],
     )
     try:
-        component.listen(host)
+        if "--lie-in-wait" in flags:
+            component.lie_in_wait(host)
+        else:
+            component.listen(host)
     except OSError as error:
         _say(f"cannot listen on {host} port {port}: {error}\n")
         return 1
@@ -147,6 +152,20 @@ class Component:
         listener.listen(128)
         listener.setblocking(False)
         self._listener = listener
+
+    def lie_in_wait(self, host: str) -> None:
+        """Listen on `host` once nobody else does; until then one line says that it waits."""
+        waiting = False
+        while True:
+            try:
+                return self.listen(host)
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+            if not waiting:
+                waiting = True
+                _say("waiting for the port\n")
+            time.sleep(0.001)
 
     def leave_holder(self) -> int:
         """Fork a child that holds the listening socket and does nothing else; its pid."""

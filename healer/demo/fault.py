@@ -67,16 +67,29 @@ class Scene:
             answer = await client.post(f"http://127.0.0.1:{port}/fault", json={"kind": kind})
         answer.raise_for_status()
 
-    async def bring_stranger(self, port: int) -> None:
-        """Start a process that has nothing to do with any component, and that listens on `port`."""
+    async def bring_stranger(self, port: int, give_up: Awaitable[None]) -> None:
+        """Start a process that has nothing to do with any component, and that takes `port` in the
+        moment in which `give_up` has its holder let go of it.
+
+        Raises:
+            HostError: it ended instead.
+        """
         stranger = await asyncio.create_subprocess_exec(
             sys.executable, "-S", "-E", str(self.program), "--port", str(port),
-            "--name", _STRANGER,
+            "--name", _STRANGER, "--lie-in-wait",
             stdin=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
             env={},
         )  # fmt: skip
         self.strangers.append(stranger)
-        while not await self.host.listeners(port):
+        assert stranger.stderr is not None
+        await stranger.stderr.readline()
+        await give_up
+        while not any(
+            holder.pid == stranger.pid
+            for listener in await self.host.listeners(port)
+            for holder in listener.holders
+        ):
             if stranger.returncode is not None:
                 raise HostError(f"cannot bring a stranger: it ended with {stranger.returncode}")
             await asyncio.sleep(0.01)
@@ -131,8 +144,7 @@ async def _orphan(scene: Scene, component: str) -> None:
 
 async def _steal_port(scene: Scene, component: str) -> None:
     port = scene.healer.engine.status(component).port
-    await scene.tell(component, "close_listener")
-    await scene.bring_stranger(port)
+    await scene.bring_stranger(port, scene.tell(component, "close_listener"))
 
 
 async def _wrong_interface(scene: Scene, component: str) -> None:

@@ -109,7 +109,14 @@ def write_config(
             "max_concurrent": 4,
             "attempts": 3,
             "rearm_after": "3s",
-            "backoff": {"initial": "250ms", "factor": 2, "max": "2s", "reset_after": reset_after},
+            # Longer than a loaded machine takes to see a crash: the wait is seen there, too.
+            "backoff": {
+                "initial": "500ms",
+                "factor": 2,
+                "max": "2s",
+                "jitter": 0,
+                "reset_after": reset_after,
+            },
         },
         "components": components,
     }

@@ -34,7 +34,7 @@ ARGUMENTS: Final = (
 )
 DESKTOP: Final = {"width": 1280, "height": 900}
 PHONE: Final = {"width": 390, "height": 844}
-SOON: Final = 20_000
+SOON: Final = 60_000
 """Milliseconds that the page gets for anything: the machine may be busy."""
 
 CONFIG = """

@@ -123,8 +123,9 @@ class Config(Value):
     """A configuration in force. Paths are absolute, `sqlite:///` URLs too (`sqlite:////...`).
 
     `hosts` are further names by which the healer is called: a Host header may say them.
-    `token_file` None means that the doors choose a place for the token. `witness` is a file, best
-    of another user, that gains a line with each signed checkpoint of a log in SQLite.
+    `logs` is beside a SQLite store when nothing is said. `token_file` None means that the doors
+    choose a place for the token. `witness` is a file, best of another user, that gains a line with
+    each signed checkpoint of a log in SQLite.
     """
 
     node: Annotated[str, AfterValidator(check_name)]
@@ -259,7 +260,7 @@ def _build(
             "components": components,
             "guardian": sinks,
             "store": _absolute_store(top.store, directory),
-            "logs": directory / top.logs,
+            "logs": (directory if "logs" in tree else _beside(top.store, directory)) / top.logs,
             "token_file": directory / top.token_file if top.token_file else None,
             "tls": top.tls
             and Tls(certificate=directory / top.tls.certificate, key=directory / top.tls.key),
@@ -271,6 +272,13 @@ def _build(
 def _absolute_store(url: str, directory: Path) -> str:
     scheme, _, rest = url.partition(":///")
     return f"sqlite:///{directory / rest}" if scheme == "sqlite" else url
+
+
+def _beside(url: str, directory: Path) -> Path:
+    """Where the store's file lies: what belongs to it goes there too, since the configuration's own
+    directory may be read-only."""
+    scheme, _, rest = url.partition(":///")
+    return (directory / rest).parent if scheme == "sqlite" else directory
 
 
 def check_store(config: Config, *, source: str) -> None:

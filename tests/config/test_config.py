@@ -42,6 +42,13 @@ def component(fields: str, name: str = "chat_api") -> str:
     return f"components:\n  {name}: {{port: 8220, {fields}}}\n"
 
 
+def test_logs_are_beside_the_store_unless_it_is_said():
+    elsewhere = "store: sqlite:////var/lib/healer/healer.db\n"
+    assert read(elsewhere).logs == Path("/var/lib/healer/logs/network_healer")
+    assert read(elsewhere + "logs: here\n").logs == Path("/etc/healer/here")
+    assert read("store: postgresql://u@h/db\n").logs == Path("/etc/healer/logs/network_healer")
+
+
 def test_an_empty_file_is_all_defaults():
     config = read("")
     assert config.node == "host-1"

@@ -88,6 +88,10 @@ powercut: $(DEVELOPMENT) ## Cut the power under the log 1,000 times; needs root 
 pid-reuse: $(DEVELOPMENT) ## Force 10,000 pids to be reused, and count who is hit; needs root
 	@$(BIN)/python -m tests.soak.pid_reuse $(ARGS)
 
+.PHONY: fuzz
+fuzz: $(DEVELOPMENT) ## 10,000 malformed requests, configurations and events (HEALER_FUZZ_EXAMPLES=2500 of each)
+	@HEALER_FUZZ_EXAMPLES=$${HEALER_FUZZ_EXAMPLES:-2500} $(BIN)/python -m pytest tests/malformed $(ARGS)
+
 .PHONY: systemd
 systemd: $(DEVELOPMENT) ## Boot a small Debian, and run the packaged unit in it; needs root
 	@$(BIN)/python -m pytest tests/deploy -m soak $(ARGS)

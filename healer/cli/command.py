@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from healer.cli.example import add_examples
 from healer.cli.form import LogForm
 from healer.cli.lazy import Lazy
 from healer.cli.option import Component, ConfigFile, OutputAs, Reason, Store
@@ -282,3 +283,4 @@ def version() -> None:
 app.command()(schemas)
 app.add_typer(replay)
 app.add_typer(token)
+add_examples(app)

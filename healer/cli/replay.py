@@ -11,12 +11,14 @@ from healer.cli.form import Output
 from healer.cli.lazy import Lazy
 
 if TYPE_CHECKING:
+    from healer.cli import case as _case
     from healer.cli import export as _export
     from healer.cli import past as _past
     from healer.cli import read as _read
     from healer.cli import rebuild as _rebuild
     from healer.cli import verify as _verify
 else:
+    _case = Lazy("healer.cli.case")
     _export = Lazy("healer.cli.export")
     _past = Lazy("healer.cli.past")
     _read = Lazy("healer.cli.read")
@@ -119,6 +121,20 @@ def diff(
 ) -> None:
     """Show what changed from A to B: components, issues, statistics."""
     raise typer.Exit(_past.diff(_read.Source(config, store), a, b, output))
+
+
+@replay.command("export-case")
+def export_case(
+    issue_id: Annotated[str, typer.Argument(metavar="ID", help="An issue, or how its id begins.")],
+    *,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Default: the standard output.")
+    ] = None,
+    config: ConfigFile = None,
+    store: Store = None,
+) -> None:
+    """Write an incident as a case that the simulator plays (python -m tests.simulator --case)."""
+    raise typer.Exit(_case.export_case(_read.Source(config, store), issue_id, out))
 
 
 @replay.command()

@@ -54,6 +54,18 @@ def test_the_issue_is_told_for_a_person(tmp_path: Path, store: str) -> None:
     assert story == (GOLDEN / "issue.txt").read_text()
 
 
+def test_an_incident_is_written_as_a_case_for_the_simulator(tmp_path: Path, store: str) -> None:
+    ran = replay("export-case", "issue-0001", "--store", store, cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    case = json.loads(ran.stdout)
+    assert case["incident"]["issue"] == "issue-0001"
+    into = replay("export-case", "issue-0001", "--out", "case", "--store", store, cwd=tmp_path)
+    assert (into.returncode, into.stdout) == (0, "")
+    assert json.loads((tmp_path / "case").read_text()) == case
+    none = replay("export-case", "issue-9", "--store", store, cwd=tmp_path)
+    assert (none.returncode, none.stdout) == (2, "")
+
+
 def test_the_issue_is_told_for_a_program(tmp_path: Path, store: str) -> None:
     ran = replay("issue", "issue-0002", "--store", store, cwd=tmp_path)
     found = json.loads(ran.stdout)
@@ -245,6 +257,7 @@ EVERY = {
     "issue": ("issue", "issue-0001"),
     "diff": ("diff", "1", "-10m"),
     "export": ("export", "--out", "out", "--format", "jsonl"),
+    "export-case": ("export-case", "issue-0001"),
 }
 
 LOADED = """

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import pytest
+
 from healer.domain.events import IssueVerified, RemediationStarted
 from healer.domain.policy import Go, Verdict, Withhold
 from healer.domain.spec import Backoff, Budget, Mode
@@ -144,7 +146,10 @@ class Storm:
     @classmethod
     async def of(cls, count: int) -> tuple[Storm, int]:
         """It, and how many verdicts were asked for."""
-        specs = [spec(f"c{number}", PORT + number, interval=60.0) for number in range(count)]
+        specs = [
+            spec(f"c{number}", PORT + number, interval=60.0, fast_interval=20.0)
+            for number in range(count)
+        ]
         budget = Budget(
             max_concurrent=5,
             min_unhealthy=10,
@@ -171,9 +176,18 @@ class Storm:
 
 @in_virtual_time
 async def test_what_a_storm_costs_grows_with_its_size_and_not_with_its_square() -> None:
-    small, few = await Storm.of(25)
-    large, many = await Storm.of(100)
+    small, few = await Storm.of(40)
+    large, many = await Storm.of(160)
     assert (small.most, large.most) == (5, 5)
     # Each is asked about when it fails, in the hold, after the hold, and when it is its turn.
-    assert few <= 10 * 25
-    assert many <= 10 * 100
+    assert few <= 10 * 40
+    assert many <= 10 * 160
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+@in_virtual_time
+async def test_of_five_hundred_that_fail_at_once_none_is_forgotten() -> None:
+    storm, asked = await Storm.of(500)
+    assert (storm.most, storm.cured) == (5, 500)
+    assert asked <= 10 * 500

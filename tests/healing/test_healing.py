@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -9,17 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import orjson
 import psutil
 import pytest
 
 from healer.domain import events as fact
+from healer.domain.component import component_stream
 from healer.domain.playbook import PlaybookOutcome
 from healer.domain.process import OwnerProof
 from healer.domain.spec import IssueType
 from healer.engine import HealRequest
 from healer.errors import HealWithheldError, UnknownNameError
+from replay.case import case_of
 from tests.conftest import Processes, Until
 from tests.healing.conftest import OpenLab, command
+from tests.simulator.case import Case
+from tests.simulator.simulation import run
 
 
 def tell(port: int, kind: str) -> None:
@@ -403,3 +409,28 @@ async def test_a_healthy_component_is_healed_by_hand_only_when_it_is_said_of_wha
         with pytest.raises(HealWithheldError, match="name an issue type or a playbook"):
             await it.healer.engine.heal("chat_api", HealRequest(actor="cli"))
         assert await it.healthy() == pid
+
+
+async def test_a_real_incident_takes_the_same_course_in_the_simulator(
+    lab: OpenLab, free_port: int
+) -> None:
+    patient = {"interval": "1m", "timeout": "20s", "start_period": "1m"}
+    async with lab({"chat_api": {"port": free_port, "launch": command(), **patient}}) as it:
+        pid = await it.healthy(timeout=60)
+        brought_up = {event.originator_id for event in await it.of(fact.IssueDetected)}
+        it.signal(pid, signal.SIGKILL)
+        await it.end_of_issue(len(brought_up) + 1, timeout=60)
+        facts = await it.facts()
+    [detected] = [
+        event
+        for event in facts
+        if isinstance(event, fact.IssueDetected) and event.originator_id not in brought_up
+    ]
+    issue = [event for event in facts if event.originator_id == detected.originator_id]
+    own = [event for event in facts if event.originator_id == component_stream("chat_api")]
+    case = Case.load(orjson.dumps(case_of(issue, own)))
+    played = await asyncio.to_thread(run, case)
+    assert played.broken is None
+    assert case.incident is not None
+    assert played.course == case.incident.course
+    assert played.course[0] == "detected process_crashed"

@@ -5,7 +5,8 @@
     python -m tests.simulator --case FILE          a case that was kept, or exported from a real log
     python -m tests.simulator --bugs [--seeds 500] plant each known bug: how soon is it found?
 
-Exit status 1: an invariant did not hold (or a planted bug was not found). The first seed that fails
+Exit status 1: an invariant did not hold, a planted bug was not found, or an exported incident took
+another course than in its log. The first seed that fails
 is shrunk to the faults that it needs, and written to a file that `--case` plays again.
 """
 
@@ -105,6 +106,19 @@ def _tell(case: Case) -> Result:
     return result
 
 
+def _as_in_the_log(case: Case, result: Result) -> bool:
+    """Whether the incident that the case was made of took the same course here; says so."""
+    incident = case.incident
+    if incident is None or result.course is None:
+        return True
+    print(f"\nissue {incident.issue} in the log: {', '.join(incident.course)}")
+    if result.course == incident.course:
+        print("and here: the same")
+        return True
+    print(f"and here: {', '.join(result.course) or 'no such issue'}")
+    return False
+
+
 def _bugs(arguments: argparse.Namespace) -> int:
     missed = 0
     for name in BUGS:
@@ -149,7 +163,8 @@ def main() -> int:
         except (OSError, ValueError) as error:
             print(f"cannot play {arguments.case}: {error}", file=sys.stderr)
             return 2
-        return 1 if _tell(case).broken else 0
+        result = _tell(case)
+        return 1 if result.broken or not _as_in_the_log(case, result) else 0
     if arguments.seed is not None:
         return 1 if _tell(generate(arguments.seed)).broken else 0
     return _many(arguments)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import orjson
 
-__all__ = ["KINDS", "PROFILES", "TRIGGERS", "Case", "Fault", "generate"]
+__all__ = ["KINDS", "PROFILES", "TRIGGERS", "Case", "Fault", "Incident", "generate"]
 
 HOUR: Final = 3600.0
 LASTING: Final = 2 * HOUR
@@ -101,6 +101,19 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
+class Incident:
+    """An issue of a real log that a case was made of: what it was called there, and its course.
+
+    In the case it is the first issue of `component` from second `begins` on.
+    """
+
+    issue: str
+    component: str
+    begins: float
+    course: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """Two hours of a small machine. The same case is the same history, to the byte."""
 
@@ -109,6 +122,7 @@ class Case:
     faults: tuple[Fault, ...]
     pidfd_inodes: bool = True
     max_concurrent: int = 2
+    incident: Incident | None = None
 
     def without(self, index: int) -> Case:
         """The case without one of its faults."""
@@ -129,7 +143,10 @@ class Case:
         try:
             faults = tuple(Fault(**each) for each in fields.pop("faults"))
             components = tuple(fields.pop("components"))
-            case = Case(components=components, faults=faults, **fields)
+            told = fields.pop("incident", None)
+            if told is not None:
+                told = Incident(**told | {"course": tuple(told["course"])})
+            case = Case(components=components, faults=faults, incident=told, **fields)
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"cannot read a case: {error}") from error
         unknown = {each.kind for each in case.faults} - KINDS.keys()

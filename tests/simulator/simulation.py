@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
 
 import structlog
 
-from healer.domain.events import Event
+from healer.domain.events import Event, IssueDetected
 from healer.domain.probe import Reason
 from healer.domain.spec import (
     Backoff,
@@ -31,10 +32,12 @@ from healer.engine.keeper import HealRequest
 from healer.errors import HealerError
 from healer.ports import Launcher, Recorded
 from healer.testing import FakeClock, FakeIds, FakeLauncher, Program, WorldProcess, simulate
+from healer.testing.clock import BEGIN
 from projections import ALL
 from projections.fold import Fold
 from replay.audit import legality
-from tests.simulator.case import LASTING, Case, Fault
+from replay.case import course_of
+from tests.simulator.case import LASTING, Case, Fault, Incident
 from tests.simulator.machine import Machine, SimHost, SimLauncher, SimLog, SimProber
 from tests.simulator.watcher import BrokenError, Watcher
 
@@ -53,7 +56,7 @@ _life: ContextVar[int] = ContextVar("life", default=0)
 @dataclass(frozen=True, slots=True)
 class Result:
     """`broken` is the first invariant that did not hold, None when all did. `digest` is over all
-    that was written; `story` tells it."""
+    that was written; `story` tells it. `course` is the one that the incident of the case took."""
 
     broken: BrokenError | None
     digest: str
@@ -63,17 +66,21 @@ class Result:
     starts: int
     virtual: float
     story: tuple[str, ...]
+    course: tuple[str, ...] | None = None
 
 
-def run(case: Case, *, story: bool = False) -> Result:
-    """Run a case to its end, or to the first invariant that does not hold."""
+def run(case: Case, *, story: bool = False, facts: list[Event] | None = None) -> Result:
+    """Run a case to its end, or to the first invariant that does not hold.
+
+    All that was written is added to `facts`.
+    """
     structlog.configure(
         processors=[_drop],
         logger_factory=structlog.ReturnLoggerFactory(),
         cache_logger_on_first_use=False,
     )
     try:
-        return simulate(_Simulation(case).play(story=story))
+        return simulate(_Simulation(case).play(story=story, kept=facts))
     finally:
         structlog.reset_defaults()
 
@@ -106,7 +113,7 @@ class _Simulation:
 
     # The play
 
-    async def play(self, *, story: bool) -> Result:
+    async def play(self, *, story: bool, kept: list[Event] | None) -> Result:
         loop = asyncio.get_running_loop()
         loop.set_task_factory(self._new_task)
         self.now: Callable[[], float] = loop.time
@@ -136,6 +143,8 @@ class _Simulation:
             text = "".join(traceback.format_exception(error)[-6:])
             self.watcher.found(BrokenError("defect", f"{type(error).__name__}: {error}\n{text}"))
         facts = await self.log.read(limit=1_000_000)
+        if kept is not None:
+            kept += [recorded.event for recorded in facts]
         digest = hashlib.sha256()
         for recorded in facts:
             digest.update(recorded.event.model_dump_json().encode())
@@ -150,6 +159,7 @@ class _Simulation:
             starts=len(self.world.starts),
             virtual=loop.time(),
             story=tuple(_line(each) for each in facts) if story else (),
+            course=_course(self.case.incident, facts),
         )
 
     async def _pass(self, seconds: float) -> None:
@@ -626,6 +636,24 @@ def _components(case: Case) -> tuple[dict[str, ComponentSpec], dict[str, Program
         specs[name] = ComponentSpec(name=name, port=port, **fields)
         programs[name] = program
     return specs, programs
+
+
+def _course(incident: Incident | None, facts: Sequence[Recorded]) -> tuple[str, ...] | None:
+    if incident is None:
+        return None
+    begins = BEGIN + timedelta(seconds=incident.begins)
+    events = [recorded.event for recorded in facts]
+    found = next(
+        (
+            event.originator_id
+            for event in events
+            if isinstance(event, IssueDetected)
+            and event.component == incident.component
+            and event.timestamp >= begins
+        ),
+        None,
+    )
+    return course_of(event for event in events if event.originator_id == found)
 
 
 def _line(recorded: Recorded) -> str:

@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from healer.errors import HealerError
 from healer.ports import EventLog
-from projections.feed import BATCH
+from healer.store import SqliteLog
+from projections.beside import fold_file
+from projections.feed import BATCH, light
 from projections.fold import Fold
 from projections.projection import Projection, canonical
 
 __all__ = ["ParityError", "fold_beside"]
+
+_LONG: Final = 10_000
+"""Events from which on the loop would be busy for long."""
 
 
 class ParityError(HealerError):
@@ -46,7 +51,7 @@ async def fold_beside(
         ProjectionStoppedError: it cannot apply a fact.
         StoreError: the log cannot be read.
     """
-    fold, again = Fold([projection]), Fold([projection])
+    fold, again = [await _fresh(log, projection, reached()) for _ in range(2)]
     await _catch_up(log, (fold, again), reached)
     # In a thread: a large view takes a while. Nobody else has these states.
     ours, theirs = await asyncio.to_thread(lambda: (_bytes(fold), _bytes(again)))
@@ -57,14 +62,22 @@ async def fold_beside(
     return fold
 
 
+async def _fresh(log: EventLog, projection: Projection[Any], until: int) -> Fold:
+    """A fold on its way: that of a long log in a file has gone most of it, beside the loop."""
+    if isinstance(log, SqliteLog) and until >= _LONG:
+        return await fold_file(log.file, [projection], until=until)
+    return Fold([projection])
+
+
 def _bytes(fold: Fold) -> bytes:
     [name] = fold.names
     return canonical(fold.view(name))
 
 
 async def _catch_up(log: EventLog, folds: tuple[Fold, ...], reached: Callable[[], int]) -> None:
+    read = light(log)
     while (position := folds[0].position) < (end := reached()):
-        facts = await log.read(after=position, limit=BATCH)
+        facts = await read(position, BATCH)
         for fold in folds:
             fold.apply(each for each in facts if each.position <= end)
         if reached() > folds[0].position:

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from types import MappingProxyType
 from typing import Any, Final
 
-from healer.errors import StoreError
+from healer.errors import StoreError, UnknownNameError
 from healer.ports import EventLog
 from healer.store.lean import Lean
 from projections import ALL
@@ -149,6 +149,19 @@ class LiveViews:
         async with self._beginning:
             made = await fold_beside(self._log, projection, reached=lambda: self.position)
             self._fold.adopt(made)
+
+    async def rebuild(self, name: str) -> Projection[Any]:
+        """Fold a view from nothing and let it take the place of the running one (see `replace`,
+        which also says what it raises).
+
+        Raises:
+            UnknownNameError: there is no such view.
+        """
+        found = {each.name: each for each in self._fold.projections}
+        if name not in found:
+            raise UnknownNameError("view", name, self.names)
+        await self.replace(found[name])
+        return found[name]
 
     def view(self, name: str) -> Json:
         """What a projection shows now.

@@ -20,7 +20,8 @@ ACTING_PER_MINUTE: Final = 120
 _FAILURES_PER_MINUTE: Final = 10
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _OPEN: Final = frozenset({"/", "/livez", "/readyz", "/favicon.ico"})
-_ADMIN: Final = frozenset({"/network-healer/reload"})
+_RELOAD: Final = "/network-healer/reload"
+_VIEWS: Final = "/network-healer/views/"
 
 _log = structlog.get_logger("healer.api")
 
@@ -29,7 +30,7 @@ def scope_of(method: str, path: str) -> Scope | None:
     """What a request needs; None: nothing, it is a page of the dashboard without facts in it."""
     if method in _READING:
         return None if path in _OPEN or path.startswith("/static/") else Scope.READ
-    return Scope.ADMIN if path in _ADMIN else Scope.OPERATE
+    return Scope.ADMIN if path == _RELOAD or path.startswith(_VIEWS) else Scope.OPERATE
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from healer.api.once import Once
 from healer.api.past import add_past
 from healer.api.problem import MEDIA_TYPE, Problem, problem_of
 from healer.api.readiness import obstacles, warnings
+from healer.api.rebuilding import add_rebuilding
 from healer.api.reload import Reload
 from healer.api.stream import EventStreams
 from healer.api.webhooks import add_webhooks
@@ -80,6 +81,7 @@ def create_app(
     add_cloudevents(app, PREFIX, healer.log)
     add_webhooks(app, PREFIX, healer)
     add_past(app, PREFIX, healer)
+    add_rebuilding(app, PREFIX, healer)
     add_dashboard(app)
     add_observation(app, healer, reload, streams)
     _add_reload(app, reload)

@@ -170,6 +170,10 @@ _WITH_ANSWER: Final[Mapping[tuple[str, str], tuple[Schema, Any]]] = {
             ]
         },
     ),
+    ("post", "/views/{view}/rebuild"): (
+        {"view": "string", "version": "integer", "position": "integer"},
+        {"view": "stats", "version": 1, "position": 4711},
+    ),
     ("post", "/reload"): (
         {"reloaded": "boolean", "added": "array", "removed": "array", "changed": "array"},
         {"reloaded": True, "added": [], "removed": [], "changed": ["chat_api"]},

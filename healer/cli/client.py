@@ -67,7 +67,7 @@ class Client:
             status, content = response.status, response.read()
         except (OSError, http.client.HTTPException) as error:
             raise NoHealerError(
-                f"cannot reach a healer at {self._config.listen}: {error or type(error).__name__}; "
+                f"cannot reach a healer at {self._config.listen}: {_words(error)}; "
                 "start one with `healer serve`"
             ) from error
         finally:
@@ -103,3 +103,17 @@ class Client:
         token = read_token(token_path(config))
         headers = {"Authorization": f"Bearer {token}"}
         return headers | {"Content-Type": "application/json"} if acts else headers
+
+
+def _words(error: OSError | http.client.HTTPException) -> str:
+    match error:
+        case ConnectionRefusedError():
+            return "nothing listens there, so none is running"
+        case TimeoutError():
+            return "it does not answer in time"
+        case ConnectionError() | http.client.RemoteDisconnected():
+            return "it hung up without an answer"
+        case OSError(strerror=str(why)):
+            return why
+        case _:
+            return str(error) or type(error).__name__

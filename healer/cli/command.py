@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from healer.cli import act as _act
     from healer.cli import archive as _archive
     from healer.cli import choice as _choice
+    from healer.cli import past as _past
     from healer.cli import read as _read
     from healer.cli import serve as _serve
     from healer.cli import showcase as _showcase
@@ -36,6 +37,7 @@ else:
     _choice = Lazy("healer.cli.choice")
     _demo = Lazy("healer.demo.run")
     _history = Lazy("projections.history")
+    _past = Lazy("healer.cli.past")
     _read = Lazy("healer.cli.read")
     _serve = Lazy("healer.cli.serve")
     _showcase = Lazy("healer.cli.showcase")
@@ -136,17 +138,25 @@ add_setup(app)
 @app.command()
 def issues(
     issue_id: Annotated[
-        str | None, typer.Argument(metavar="ID", help="Show this one's timeline.")
+        str | None,
+        typer.Argument(metavar="ID", help="Show this one's timeline; its beginning is enough."),
     ] = None,
     *,
     component: Annotated[str | None, typer.Option(help="Of this component only.")] = None,
     limit: Annotated[int, typer.Option(help="At most so many.")] = 20,
+    follow: Annotated[
+        bool, typer.Option("-f", "--follow", help="Tell the timeline as it happens, to its end.")
+    ] = False,
     config: ConfigFile = None,
     store: Store = None,
     output: OutputAs = None,
 ) -> None:
     """List the latest issues, or tell one."""
     source = _read.Source(config, store)
+    if follow:
+        if issue_id is None:
+            raise typer.BadParameter("name the issue to follow", param_hint="ID")
+        raise typer.Exit(_past.issue(source, issue_id, output, live=True))
     if issue_id is not None:
         raise typer.Exit(_read.issue(source, issue_id, output))
     query = _history.HistoryQuery(component=component, limit=limit)

@@ -12,10 +12,21 @@ from healer.cli.client import Client
 from healer.cli.form import Output
 from healer.cli.outcome import FINE
 from healer.cli.output import as_table, print_json, print_line
+from healer.cli.progress import progress_of
 from healer.cli.source import config_in
 from healer.errors import IllegalCommandError
 
-__all__ = ["approve", "deny", "maintenance", "mode", "pause", "rearm", "reload", "resume"]
+__all__ = [
+    "approve",
+    "deny",
+    "maintenance",
+    "mode",
+    "pause",
+    "rearm",
+    "rebuild",
+    "reload",
+    "resume",
+]
 
 _ONE: Final = 1
 _TWO: Final = 2
@@ -113,6 +124,15 @@ def reload(file: Path | None, output: Output | None) -> int:
         if answer[word]
     ]
     return _told(answer, lines or ["nothing has changed"], output)
+
+
+def rebuild(file: Path | None, view: str, output: Output | None) -> int:
+    """Fold a view anew in the healer that runs."""
+    client = Client(config_in(file))
+    with progress_of(f"folding {view} beside the running one"):
+        answer = client.post(f"/views/{quote(view, safe='')}/rebuild", {})
+    line = f"{view}: folded anew to position {answer['position']}, twice and equal; shown from now"
+    return _told(answer, [line], output)
 
 
 def _body(reason: str | None) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from healer.api import view
 from healer.cli.form import Output
 from healer.cli.outcome import FINE
 from healer.cli.output import as_table, print_json, print_line, print_table
+from healer.cli.progress import progress_of
 from healer.cli.source import config_in, open_store, read_views, store_of
 from healer.domain.spec import ComponentSpec
 from healer.errors import ConfigError
@@ -24,6 +25,7 @@ from projections.playbook_stats import PLAYBOOK_STATS
 from projections.projection import Json, Projection
 from projections.recommendations import RECOMMENDATIONS
 from projections.stats import STATS
+from replay.issue import find
 
 __all__ = ["Source", "events", "history", "issue", "playbooks", "recommend", "stats"]
 
@@ -111,12 +113,15 @@ def history(source: Source, query: HistoryQuery, output: Output | None) -> int:
 
 
 def issue(source: Source, issue_id: str, output: Output | None) -> int:
-    """One issue and its story."""
+    """One issue and its story; the beginning of its id is enough."""
 
     async def read() -> dict[str, Json]:
         async with open_store(store_of(source.file, source.store)) as log:
+            with progress_of("looking for the issue") as progress:
+                detection = await find(log, issue_id, progress=progress)
+            name = detection.event.originator_id
             views = await read_views(log, [HISTORY])
-            return view.issue(views, issue_id, await log.stream(issue_id))
+            return view.issue(views, name, await log.stream(name))
 
     found = asyncio.run(read())
     if not as_table(output):

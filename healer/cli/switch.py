@@ -23,7 +23,7 @@ Issue = Annotated[
 
 def add_switches(app: typer.Typer) -> None:
     """Add the commands to `app`."""
-    for command in (mode, approve, deny, maintenance, pause, resume, rearm, reload):
+    for command in (mode, approve, deny, maintenance, pause, resume, rearm, reload, rebuild):
         app.command()(command)
 
 
@@ -91,3 +91,13 @@ def rearm(
 ) -> None:
     """Give a component its whole budget of heals back."""
     raise typer.Exit(_control.rearm(config, name, reason, output))
+
+
+def rebuild(
+    view: Annotated[str, typer.Argument(metavar="VIEW", help="stats, history, components, ...")],
+    config: ConfigFile = None,
+    output: OutputAs = None,
+) -> None:
+    """Fold a view anew in the healer that runs, beside the old one, and switch when two folds
+    agree."""
+    raise typer.Exit(_control.rebuild(config, view, output))

@@ -111,13 +111,28 @@ def test_bad_input_is_one_line_and_status_2(
     assert ran.stdout == ""
 
 
-@pytest.mark.parametrize("arguments", [("heal", "chat_api"), ("auto-heal",)])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("heal", "chat_api"),
+        ("auto-heal",),
+        ("pause",),
+        ("resume",),
+        ("mode", "chat_api", "observe"),
+        ("maintenance", "chat_api", "--for", "5m"),
+        ("rearm", "chat_api"),
+        ("reload",),
+        ("rebuild", "stats"),
+    ],
+)
 def test_acting_needs_a_healer_that_runs(house: House, arguments: tuple[str, ...]) -> None:
     ran = house.run(*arguments)
     assert ran.returncode == 1
     (line,) = ran.stderr.splitlines()
-    assert line.startswith(f"healer: cannot reach a healer at 127.0.0.1:{house.listen}: ")
+    where = f"healer: cannot reach a healer at 127.0.0.1:{house.listen}: "
+    assert line.startswith(f"{where}nothing listens there, so none is running; ")
     assert "healer serve" in line
+    assert "Errno" not in line
 
 
 def test_something_else_that_answers_is_no_healer(house: House, processes: Processes) -> None:
@@ -221,8 +236,11 @@ def test_tables_are_for_people(house: House, until: Until) -> None:
         (("history",), issue),
         (("issues",), issue),
         (("issues", issue), "verified"),
+        (("issues", issue[:12]), "verified"),
+        (("issues", issue[:12], "--follow"), "verified"),
         (("playbooks",), "restart_component"),
         (("recommend", "chat_api"), ""),
+        (("rebuild", "history"), "history: folded anew to position "),
         (("events",), "healed by"),
         (
             ("heal", "chat_api", "--issue-type", "process_crashed", "--dry-run"),
@@ -246,6 +264,7 @@ def test_what_the_healer_refuses_is_one_line(house: House, until: Until) -> None
         (("heal", "chat_api", "--skip", "pray"), "playbook 'pray'; known: clear_port"),
         (("recommend", "nobody"), "component 'nobody'; known: chat_api"),
         (("history", "--component", "nobody"), "component 'nobody'; known: chat_api"),
+        (("rebuild", "nothing"), "view 'nothing'; known: stats, history, active"),
         (("issues", "nothing"), "issue 'nothing'"),
     ):
         ran = house.run(*arguments)

@@ -15,7 +15,7 @@ import pytest
 from healer.domain.events import IssueVerified
 from healer.errors import StoreError
 from healer.store import SqliteLog
-from projections import ALL
+from projections import ALL, replacement
 from projections.fold import Fold
 from projections.history import HISTORY
 from projections.projection import Cases, Json, Projection, ProjectionStoppedError, canonical
@@ -62,6 +62,25 @@ async def test_a_new_version_takes_over_while_facts_land(tmp_path: Path) -> None
     rebuilt = Fold([STATS_2, *(each for each in ALL if each is not STATS)])
     rebuilt.apply(facts)
     assert shown == rebuilt.snapshot()
+
+
+async def test_a_view_of_a_long_log_is_rebuilt_beside_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = random_log(Random(9), issues=60)
+    monkeypatch.setattr(replacement, "_LONG", 100)
+    async with SqliteLog.open(tmp_path / "log.db", new_log_id=lambda: "log-1") as log:
+        await log.append([each.event for each in facts[:800]])
+        async with following(log) as live:
+            rebuilding = asyncio.create_task(live.rebuild("history"))
+            for recorded in facts[800:]:
+                await log.append([recorded.event])
+            await rebuilding
+            await live.caught_up()
+            shown = live.snapshot()
+    expected = Fold(ALL)
+    expected.apply(facts)
+    assert shown == expected.snapshot()
 
 
 async def test_a_projection_that_was_not_there_joins_the_others() -> None:

@@ -200,6 +200,11 @@ async def test_an_event_that_cannot_be_read_stops_those_that_need_it_and_no_othe
         running = asyncio.create_task(live.run())
         async with asyncio.timeout(10):
             await live.caught_up()
+            assert (await live.rebuild("stats")).name == "stats"
+            with pytest.raises(ProjectionStoppedError, match=f"at position {spoiled} "):
+                await live.rebuild("components")
+            with pytest.raises(UnknownNameError, match="cannot find view 'stat'; known: stats, "):
+                await live.rebuild("stat")
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         assert set(live.stopped) == {each.name for each in ALL} - set(sound.names)

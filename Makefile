@@ -96,6 +96,10 @@ fuzz: $(DEVELOPMENT) ## 10,000 malformed requests, configurations and events (HE
 systemd: $(DEVELOPMENT) ## Boot a small Debian, and run the packaged unit in it; needs root
 	@$(BIN)/python -m pytest tests/deploy -m soak $(ARGS)
 
+.PHONY: burst
+burst: $(DEVELOPMENT) ## Kill 500 components at once: does the budget hold? (ARGS="--components 60")
+	@$(BIN)/python -m tests.soak.burst $(ARGS)
+
 .PHONY: spark
 spark: $(SPARK) ## Rebuild from a Parquet export on Apache Spark; needs Java 17
 	@$(BIN)/python -m pytest tests/replay/export/test_spark.py $(ARGS)

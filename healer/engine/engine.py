@@ -26,7 +26,7 @@ from healer.domain.events import (
 from healer.domain.health import Health, HealthState
 from healer.domain.issue import NetworkIssue
 from healer.domain.lifecycle import State
-from healer.domain.playbook import Target
+from healer.domain.playbook import Settlement, StepResult, Target
 from healer.domain.policy import Withhold
 from healer.domain.probe import ProbeResult
 from healer.domain.process import ProcessIdentity
@@ -281,7 +281,8 @@ class Engine:
 
     async def _remove(self, name: str) -> None:
         await self._retire(name)
-        if await self._leases.of(name).elsewhere() is not None:
+        lease = self._leases.of(name)
+        if await lease.elsewhere() is not None:
             # It is no longer named here; what becomes of it is for the node that heals it to say.
             self._leases.forget(name)
             self.fleet.forget(name)
@@ -296,9 +297,15 @@ class Engine:
         else:
             issue = NetworkIssue.replay(open_id, await self.log.stream(open_id))
             stamp = self._journal.stamp("config")
+            if not lease.covers(open_id):
+                # Left by a node that died; here nobody names the component to go on with it.
+                former = await lease.holder()
+                issue.take_over(former.node if former else None, stamp=stamp)
+                if issue.intent is not None:
+                    issue.settle_step(Settlement.UNKNOWABLE, StepResult(), stamp=stamp)
             age = max(0.0, (stamp.now - issue.opened_at).total_seconds())
             issue.fail("removed", resolved_in=age + issue.seen_after, stamp=stamp)
-            await self._journal.save(component, issue)
+            await Journal(self.log, self._clock, self.node, lease).save(component, issue)
         self._leases.forget(name)
         self.fleet.forget(name)
 

@@ -292,6 +292,26 @@ async def test_a_node_that_names_it_no_more_leaves_the_issue_to_who_heals_it() -
 
 
 @in_virtual_time
+async def test_what_a_dead_node_left_of_a_component_that_nobody_names_is_ended() -> None:
+    stubborn = Program("chat_api", ignores_sigterm=True)
+    async with Nodes(programs={"chat_api": stubborn}) as stage:
+        _fall(stage, "hang")
+        await stage.until(lambda: stage.world.signals)
+        dead = await stage.held()
+        dead.gate.close()
+        left = stage.memory.holdings["chat_api"]
+        await stage.until(lambda: left.expires <= stage.clock.monotonic())
+        heir = stage.other(dead)
+        assert stage.holder() is dead
+        await heir.engine.reload({}, stage.budget)
+        (issue,) = await stage.issues()
+        assert (issue.state, issue.reason, issue.node) == (State.FAILED, "removed", heir.name)
+        (settled,) = await stage.facts(StepSettled)
+        assert settled.settlement is Settlement.UNKNOWABLE
+        assert stage.holder() is None
+
+
+@in_virtual_time
 async def test_a_node_that_bears_another_name_now_goes_on_with_its_issue() -> None:
     async with Nodes(spec(mode=Mode.SUGGEST), names="a") as stage:
         stage.crash()

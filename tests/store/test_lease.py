@@ -3,23 +3,68 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Protocol
 
 import pytest
 
 from healer.errors import IssueConflictError, NodeBusyError, StoreError
 from healer.store.postgres.node import NAMES
+from healer.testing import SharedLog, SharedMemory
 from tests import factory
 from tests.conftest import Until
 from tests.store.test_postgres import cut_connections, node, owner, started
 
 LONG = 60.0
+
+
+class House(Protocol):
+    """A log that several nodes share."""
+
+    def node(self, *, monotonic: Callable[[], float] = ...) -> AbstractAsyncContextManager[Any]:
+        """A node's own log object."""
+        ...
+
+    def run_out(self) -> None:
+        """Let every lease end now."""
+        ...
+
+
+class OnServer:
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def node(self, **options: Any) -> AbstractAsyncContextManager[Any]:
+        return node(self._url, **options)
+
+    def run_out(self) -> None:
+        with owner(self._url) as connection:
+            connection.execute("UPDATE healer.open_issue SET expires = now() - interval '1 s'")
+
+
+class InMemory:
+    def __init__(self) -> None:
+        self._memory = SharedMemory(time.monotonic)
+
+    @asynccontextmanager
+    async def node(self, **options: Any) -> AsyncIterator[SharedLog]:
+        yield SharedLog(self._memory, **options)
+
+    def run_out(self) -> None:
+        for holding in self._memory.holdings.values():
+            holding.expires = time.monotonic() - 1
+
+
+@pytest.fixture(params=["server", "memory"])
+def house(request: pytest.FixtureRequest) -> House:
+    if request.param == "memory":
+        return InMemory()
+    return OnServer(request.getfixturevalue("database"))
+
+
 TAKE_NAME = b"SELECT pg_advisory_lock(%d, hashtext(%%s))" % NAMES
-
-
-def run_out(url: str) -> None:
-    """Let every lease of the database end now."""
-    with owner(url) as connection:
-        connection.execute("UPDATE healer.open_issue SET expires = now() - interval '1 s'")
 
 
 def _waits_for_a_lock(url: str) -> bool:
@@ -28,8 +73,8 @@ def _waits_for_a_lock(url: str) -> bool:
     return row is not None
 
 
-async def test_the_fence_is_the_position_of_the_fact_that_took_the_issue(database: str) -> None:
-    async with node(database, monotonic=lambda: 100.0) as a:
+async def test_the_fence_is_the_position_of_the_fact_that_took_the_issue(house: House) -> None:
+    async with house.node(monotonic=lambda: 100.0) as a:
         await a.append([started("other", 1)])
         claim = await a.claim("chat_api", [factory.issue_detected(stream="i1")], node="a", ttl=LONG)
         assert (claim.component, claim.node, claim.fence) == ("chat_api", "a", 2)
@@ -39,9 +84,9 @@ async def test_the_fence_is_the_position_of_the_fact_that_took_the_issue(databas
 
 
 async def test_an_issue_that_is_held_can_be_neither_claimed_nor_written_by_another(
-    database: str,
+    house: House,
 ) -> None:
-    async with node(database) as a, node(database) as b:
+    async with house.node() as a, house.node() as b:
         await a.claim("chat_api", [factory.issue_detected(stream="i1")], node="a", ttl=LONG)
         with pytest.raises(
             IssueConflictError,
@@ -58,10 +103,10 @@ async def test_an_issue_that_is_held_can_be_neither_claimed_nor_written_by_anoth
         assert await b.append([started("i2", 1)]) == 2
 
 
-async def test_a_lease_that_ran_out_passes_on_and_fences_off_who_held_it(database: str) -> None:
-    async with node(database) as a, node(database) as b:
+async def test_a_lease_that_ran_out_passes_on_and_fences_off_who_held_it(house: House) -> None:
+    async with house.node() as a, house.node() as b:
         await a.claim("chat_api", [factory.issue_detected(stream="i1")], node="a", ttl=LONG)
-        run_out(database)
+        house.run_out()
         claim = await b.claim("chat_api", [started("i1", 2)], node="b", ttl=LONG)
         assert claim.fence == 2
         with pytest.raises(IssueConflictError, match="is healed by node 'b' since event 2"):
@@ -72,28 +117,28 @@ async def test_a_lease_that_ran_out_passes_on_and_fences_off_who_held_it(databas
 
 
 async def test_a_lease_that_ran_out_says_so_and_keeps_the_name_of_its_holder(
-    database: str,
+    house: House,
 ) -> None:
-    async with node(database) as a, node(database) as b:
+    async with house.node() as a, house.node() as b:
         await a.claim("chat_api", [factory.issue_detected(stream="i1")], node="a", ttl=LONG)
-        run_out(database)
+        house.run_out()
         holder = await b.holder("chat_api")
         assert holder is not None
         assert (holder.issue, holder.node) == ("i1", "a")
         assert holder.left < 0
 
 
-async def test_a_holder_whom_nobody_replaced_goes_on(database: str) -> None:
-    async with node(database) as a:
+async def test_a_holder_whom_nobody_replaced_goes_on(house: House) -> None:
+    async with house.node() as a:
         await a.claim("chat_api", [factory.issue_detected(stream="i1")], node="a", ttl=LONG)
-        run_out(database)
+        house.run_out()
         assert await a.append([started("i1", 2)]) == 2
 
 
-async def test_of_two_nodes_that_want_a_lease_that_ran_out_one_gets_it(database: str) -> None:
-    async with node(database) as a, node(database) as b, node(database) as c:
+async def test_of_two_nodes_that_want_a_lease_that_ran_out_one_gets_it(house: House) -> None:
+    async with house.node() as a, house.node() as b, house.node() as c:
         await a.claim("chat_api", [factory.issue_detected(stream="i1")], node="a", ttl=LONG)
-        run_out(database)
+        house.run_out()
         outcomes = await asyncio.gather(
             b.claim("chat_api", [started("i1", 2)], node="b", ttl=LONG),
             c.claim("chat_api", [started("i1", 2)], node="c", ttl=LONG),
@@ -102,11 +147,11 @@ async def test_of_two_nodes_that_want_a_lease_that_ran_out_one_gets_it(database:
         assert sum(isinstance(outcome, IssueConflictError) for outcome in outcomes) == 1
 
 
-async def test_renewing_keeps_the_fence_and_leaves_nothing_in_the_log(database: str) -> None:
+async def test_renewing_keeps_the_fence_and_leaves_nothing_in_the_log(house: House) -> None:
     now = [100.0]
-    async with node(database, monotonic=lambda: now[0]) as a, node(database) as b:
+    async with house.node(monotonic=lambda: now[0]) as a, house.node() as b:
         claim = await a.claim("chat_api", [factory.issue_detected(stream="i1")], node="a", ttl=LONG)
-        run_out(database)
+        house.run_out()
         now[0] = 110.0
         (renewed,) = await a.renew(ttl=LONG)
         assert (renewed.fence, renewed.expires) == (claim.fence, 170.0)
@@ -117,8 +162,8 @@ async def test_renewing_keeps_the_fence_and_leaves_nothing_in_the_log(database: 
         assert await a.renew(ttl=LONG) == []
 
 
-async def test_a_node_that_was_restarted_takes_its_issue_back_at_once(database: str) -> None:
-    async with node(database) as hung, node(database) as restarted:
+async def test_a_node_that_was_restarted_takes_its_issue_back_at_once(house: House) -> None:
+    async with house.node() as hung, house.node() as restarted:
         await hung.claim("chat_api", [factory.issue_detected(stream="i1")], node="a", ttl=LONG)
         with pytest.raises(IssueConflictError, match="is healed by node 'a' since event 1"):
             await restarted.append([started("i1", 2)])
@@ -136,8 +181,8 @@ async def test_a_lease_outlives_a_lost_connection(database: str) -> None:
         assert len(await a.renew(ttl=LONG)) == 1
 
 
-async def test_a_refused_claim_changes_nothing(database: str) -> None:
-    async with node(database) as a, node(database) as b:
+async def test_a_refused_claim_changes_nothing(house: House) -> None:
+    async with house.node() as a, house.node() as b:
         with pytest.raises(IssueConflictError, match="'chat_api': it has no open issue"):
             await a.claim("chat_api", [started("i1", 1)], node="a", ttl=LONG)
         await a.append([factory.issue_detected(stream="i1")])
@@ -149,8 +194,8 @@ async def test_a_refused_claim_changes_nothing(database: str) -> None:
         assert await a.append([started("i1", 2)]) == 2
 
 
-async def test_an_issue_that_nobody_claimed_is_anybodys(database: str) -> None:
-    async with node(database) as a, node(database) as b:
+async def test_an_issue_that_nobody_claimed_is_anybodys(house: House) -> None:
+    async with house.node() as a, house.node() as b:
         await a.append([factory.issue_detected(stream="i1")])
         assert await b.append([started("i1", 2)]) == 2
         assert (await b.claim("chat_api", [started("i1", 3)], node="b", ttl=LONG)).fence == 3
@@ -158,8 +203,8 @@ async def test_an_issue_that_nobody_claimed_is_anybodys(database: str) -> None:
             await a.append([started("i1", 4)])
 
 
-async def test_who_heals_a_component_is_the_only_one_to_write_of_it(database: str) -> None:
-    async with node(database) as a, node(database) as b:
+async def test_who_heals_a_component_is_the_only_one_to_write_of_it(house: House) -> None:
+    async with house.node() as a, house.node() as b:
         await b.append([factory.component_registered()])
         await a.claim("chat_api", [factory.issue_detected(stream="i1")], node="a", ttl=LONG)
         moved = factory.port_rebound(version=2)
@@ -174,13 +219,20 @@ async def test_who_heals_a_component_is_the_only_one_to_write_of_it(database: st
         assert await b.append([factory.port_rebound(version=3)]) == 5
 
 
-async def test_an_issue_that_ends_in_the_same_breath_is_held_by_nobody(database: str) -> None:
-    async with node(database) as a, node(database) as b:
+async def test_an_issue_that_ends_in_the_same_breath_is_held_by_nobody(house: House) -> None:
+    async with house.node() as a, house.node() as b:
         both = [factory.issue_detected(stream="i1"), factory.issue_failed(stream="i1", version=2)]
         assert (await a.claim("chat_api", both, node="a", ttl=LONG)).fence == 2
         assert await a.open_issues() == {}
         assert await a.renew(ttl=LONG) == []
         await b.claim("chat_api", [factory.issue_detected(stream="i2")], node="b", ttl=LONG)
+        house.run_out()
+        ended = [
+            factory.issue_taken_over(stream="i2", version=2),
+            factory.issue_failed(stream="i2", version=3),
+        ]
+        assert (await a.claim("chat_api", ended, node="a", ttl=LONG)).fence == 5
+        assert await a.open_issues() == {}
 
 
 # --- the names of nodes --------------------------------------------------------------------------

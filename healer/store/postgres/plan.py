@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from healer.domain.component import component_of
-from healer.domain.events import IssueDetected, IssueFailed, IssueVerified
+from healer.domain.events import IssueDetected, IssueFailed, IssueTakenOver, IssueVerified
 from healer.errors import IssueConflictError, StoreError
 from healer.store import chain
 from healer.store.claim import conflict
@@ -183,7 +183,8 @@ def _check_free(stage: _Stage, lease: Lease) -> None:
 
 def _take(stage: _Stage, lease: Lease, events: Sequence[Encoded]) -> None:
     holding = stage.holdings.get(lease.component)
-    if holding is None and any(isinstance(each.event, IssueDetected) for each in events):
+    taken = IssueDetected | IssueTakenOver
+    if holding is None and any(isinstance(each.event, taken) for each in events):
         return  # it ends in the same breath, and nobody needs to hold it
     if holding is None:
         raise IssueConflictError(

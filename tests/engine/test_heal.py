@@ -179,6 +179,23 @@ async def test_a_stranger_on_the_port_is_never_signalled_and_the_component_moves
 
 
 @in_virtual_time
+async def test_of_two_who_share_a_port_only_ours_is_signalled() -> None:
+    async with Stage(spec(rebind=REBIND, announce=("announce",))) as stage:
+        await stage.healthy()
+        ours = stage.serving()
+        assert ours is not None
+        stranger = stage.world.spawn("stranger")
+        stranger.answers = Reason.BAD_STATUS
+        stage.world.listen(stranger, PORT, shared=True)
+        ours.answers = Reason.BAD_STATUS
+        await stage.until(lambda: not ours.alive)
+        await stage.healthy()
+    assert stranger.alive
+    assert stage.signalled() == [ours.identity]
+    assert stage.answers(PORT + 1)
+
+
+@in_virtual_time
 async def test_a_moved_port_is_appended_together_with_the_outcome_of_its_step() -> None:
     async with Stage(spec(rebind=REBIND)) as stage:
         appended: list[list[str]] = []

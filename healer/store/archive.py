@@ -78,6 +78,8 @@ def archive(
         ledger = Ledger(file, codec or Codec(), sealing=sealing)
         try:
             return _archive(file, ledger, place, before, on_progress)
+        except StoreError as error:
+            raise StoreError(f"{error}; nothing was moved") from error
         finally:
             ledger.close()
     finally:
@@ -88,7 +90,7 @@ def _archive(
     file: Path, ledger: Ledger, place: Path, before: datetime, on_progress: Progress
 ) -> Archived:
     if ledger.broken is not None:
-        raise StoreError(f"cannot archive {file}: {ledger.broken}; nothing was moved")
+        raise StoreError(f"cannot archive {file}: {ledger.broken}")
     connection = ledger.connection
     with refusals(f"archive {file}"):
         known = segments_of(connection, file)

@@ -32,6 +32,9 @@ components:
     launch: {{command: ["{python}", -S, -E, "{component}", --port, "{{port}}"]}}
 """
 
+PATIENCE = 60.0
+"""Seconds for what takes one on an idle machine: others may be at work."""
+
 Ran = subprocess.CompletedProcess[str]
 
 
@@ -69,7 +72,7 @@ class House:
     def serve(self, until: Until, *, config: Path | None = None) -> subprocess.Popen[bytes]:
         """Start `healer serve`, and wait until it is ready."""
         process = self.start(config=config)
-        until(lambda: process.poll() is not None or self.ready(), 20)
+        until(lambda: process.poll() is not None or self.ready(), PATIENCE)
         assert process.poll() is None, self.log.read_text()
         return process
 
@@ -90,7 +93,7 @@ class House:
             return False
 
     def get(self, path: str) -> httpx.Response:
-        with httpx.Client(trust_env=False, timeout=20) as client:
+        with httpx.Client(trust_env=False, timeout=PATIENCE) as client:
             return client.get(f"http://127.0.0.1:{self.listen}{path}")
 
     def shown(self) -> dict[str, Any]:
@@ -102,7 +105,7 @@ class House:
         shown = self.shown()
         return shown if shown["health"] == "healthy" and shown["process"] else None
 
-    def run(self, *arguments: str, timeout: float = 30) -> Ran:
+    def run(self, *arguments: str, timeout: float = PATIENCE) -> Ran:
         """Run `healer ARGUMENTS` here."""
         return subprocess.run(
             [sys.executable, "-m", "healer", *arguments],
@@ -123,7 +126,7 @@ class House:
         """SIGTERM; the exit status."""
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
-        return process.wait(20)
+        return process.wait(PATIENCE)
 
     def end(self) -> None:
         """End the components; the healers end with the test's processes."""

@@ -23,7 +23,7 @@ from tests.conftest import COMPONENT, Processes, Until
 
 psycopg = pytest.importorskip("psycopg", exc_type=ImportError)
 
-PATIENT = 40.0
+PATIENT = 60.0
 SHORT = "2s"
 """A lease for tests in which its holder stops."""
 
@@ -80,7 +80,7 @@ class Node(House):
 
     def post(self, path: str, **body: Any) -> httpx.Response:
         token = (self.directory / "healer.token").read_text().strip()
-        with httpx.Client(trust_env=False, timeout=120) as client:
+        with httpx.Client(trust_env=False, timeout=280) as client:
             return client.post(
                 f"http://127.0.0.1:{self.listen}/network-healer{path}",
                 json=body,
@@ -148,7 +148,7 @@ def _require_whole(url: str) -> None:
     assert report.ok, report.problems
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_of_two_healers_one_heals_a_crash_and_both_see_the_cure(
     nodes: tuple[Node, Node], database: str, until: Until
 ) -> None:
@@ -172,7 +172,7 @@ def _healing_and_looking_on(nodes: tuple[Node, Node]) -> tuple[Node, Node] | Non
     return None
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_the_issue_of_a_killed_healer_is_taken_over_and_ended(
     nodes: tuple[Node, Node], database: str, until: Until
 ) -> None:
@@ -194,7 +194,7 @@ def test_the_issue_of_a_killed_healer_is_taken_over_and_ended(
     _require_whole(database)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 def test_a_healer_that_was_frozen_beyond_its_lease_does_nothing_afterwards(
     nodes: tuple[Node, Node], database: str, until: Until
 ) -> None:
@@ -217,7 +217,7 @@ def test_a_healer_that_was_frozen_beyond_its_lease_does_nothing_afterwards(
         finally:
             os.kill(frozen.pid, signal.SIGCONT)
     finally:
-        asking.join(120)
+        asking.join(280)
     (answer,) = answers
     assert answer.status_code == 200
     assert answer.json()["state"] == "verified"
@@ -235,7 +235,7 @@ def test_a_healer_that_was_frozen_beyond_its_lease_does_nothing_afterwards(
     _require_whole(database)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_a_second_healer_of_the_same_name_is_refused_by_name(
     nodes: tuple[Node, Node], until: Until
 ) -> None:

@@ -12,6 +12,7 @@ import ipaddress
 import signal as signals
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Final
 
 from healer.domain.probe import Reason
@@ -310,6 +311,7 @@ class World:
         asyncio.get_running_loop().call_later(seconds, self._occupied.discard, port)
 
     @staticmethod
+    @cache
     def is_local(host: str) -> bool:
         """Whether an address is this machine's: loopback and the wildcards are."""
         try:

@@ -115,7 +115,10 @@ class _Desk:
         if status.maintenance is not None:
             return _not("withheld", "a maintenance window is open")
         request = HealRequest(
-            actor=actor, issue_type=IssueType(kind) if kind else None, reason="alert"
+            actor=actor,
+            issue_type=IssueType(kind) if kind else None,
+            reason="alert",
+            forced=False,
         )
         try:
             return {"outcome": "healing", "issue_id": await engine.heal(status.name, request)}

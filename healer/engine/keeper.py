@@ -69,7 +69,8 @@ _log = structlog.get_logger("healer.keeper")
 @dataclass(frozen=True, slots=True)
 class HealRequest:
     """A heal that somebody asked for. Without an issue type it is what the evidence says; `reason`
-    is what they said it is for."""
+    is what they said it is for. Who is no person (`forced` false) waits as the watch does for what
+    withholds a heal, and changes nothing about one that is open."""
 
     actor: str
     issue_type: IssueType | None = None
@@ -77,6 +78,7 @@ class HealRequest:
     playbooks: tuple[str, ...] | None = None
     skip: tuple[str, ...] = ()
     reason: str | None = None
+    forced: bool = True
 
 
 class Keeper:
@@ -139,7 +141,8 @@ class Keeper:
         if self.heal is not None:
             if self.heal.acting:
                 raise HealInProgressError(self.name, self.heal.issue.id)
-            self.heal.force(_wishes(wanted))
+            if wanted.forced:
+                self.heal.force(_wishes(wanted))
             return self.heal.issue.id
         opened: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._requests.put_nowait((wanted, opened))
@@ -518,7 +521,8 @@ class Keeper:
             await self._journal.save(self.instance.component, heal.issue)
         while not self._requests.empty():
             wanted, opened = self._requests.get_nowait()
-            heal.force(_wishes(wanted))
+            if wanted.forced:
+                heal.force(_wishes(wanted))
             opened.set_result(heal.issue.id)
 
     # What the watch reports
@@ -583,4 +587,6 @@ class Keeper:
 
 
 def _wishes(wanted: HealRequest) -> Wishes:
-    return Wishes(actor=wanted.actor, forced=True, playbooks=wanted.playbooks, skip=wanted.skip)
+    return Wishes(
+        actor=wanted.actor, forced=wanted.forced, playbooks=wanted.playbooks, skip=wanted.skip
+    )

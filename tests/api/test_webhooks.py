@@ -6,6 +6,7 @@ import asyncio
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,9 +17,14 @@ from healer.api.access import Access
 from healer.api.app import create_app
 from healer.api.listener import listen_on
 from healer.api.server import Server
-from healer.bootstrap import Healer
-from tests.api.conftest import TOKEN
-from tests.conftest import Until
+from healer.bootstrap import Healer, build
+from healer.config import parse
+from healer.domain.events import HealWithheld, IssueVerified, PlaybookStarted
+from healer.domain.health import Health
+from healer.store import MemoryLog
+from tests.api.conftest import BEARER, CONFIG, ORIGIN, TOKEN
+from tests.api.ending import end_components
+from tests.conftest import COMPONENT, Until
 
 ALERTMANAGER = "/network-healer/webhooks/alertmanager"
 DATADOG = "/network-healer/webhooks/datadog"
@@ -51,6 +57,51 @@ async def test_an_alert_heals_once(healer: Healer, client: httpx.AsyncClient):
     await healer.engine.outcome("chat_api", str(first["issue_id"]))
     (resolved,) = await post(client, alert("chat_api", "resolved"))
     assert resolved["outcome"] == "resolved"
+
+
+async def test_an_alert_waits_for_the_budget_and_what_is_well_meanwhile_is_left_alone(
+    tmp_path: Path, free_ports: Callable[[int], list[int]], until: Until
+):
+    """An alert is no person: the second heal in a row backs off, and is no longer needed."""
+    port, other = free_ports(2)
+    text = CONFIG.format(port=port, other=other, python=sys.executable, component=COMPONENT)
+    text = text.replace("initial: 10ms", "initial: 1h, max: 1h").replace("500ms", "20s")
+    config = parse(text, source="test", environ={}, hostname="h", directory=tmp_path)
+    async with build(config, log=MemoryLog()) as healer:
+        app = create_app(healer, access=Access(TOKEN))
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(
+            transport=transport, base_url=ORIGIN, headers=BEARER
+        ) as client:
+            engine = healer.engine
+            await engine.start()
+
+            def well() -> bool:
+                status = engine.status("chat_api")
+                return status.health.health is Health.HEALTHY and status.issue is None
+
+            try:
+                await until.soon(well)
+                ends = []
+                pids = []
+                for number in range(2):
+                    crashed = alert("chat_api", issue_type="process_crashed")
+                    (said,) = await post(client, {**crashed, "fingerprint": f"f{number}"})
+                    assert said["outcome"] == "healing"
+                    issue = str(said["issue_id"])
+                    await engine.outcome("chat_api", issue)
+                    await until.soon(well)
+                    ends.append(await healer.log.stream(issue))
+                    pids.append(engine.status("chat_api").process)
+                assert any(isinstance(fact, PlaybookStarted) for fact in ends[0])
+                withheld = [fact for fact in ends[1] if isinstance(fact, HealWithheld)]
+                assert [fact.reason for fact in withheld] == ["backoff"]
+                assert not any(isinstance(fact, PlaybookStarted) for fact in ends[1])
+                assert isinstance(ends[1][-1], IssueVerified)
+                assert pids[0] == pids[1]
+            finally:
+                await engine.stop()
+                await end_components(healer.log)
 
 
 async def test_what_an_alert_does_not_do(healer: Healer, client: httpx.AsyncClient):

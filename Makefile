@@ -13,6 +13,7 @@ RUNTIME := $(VENV)/.runtime
 DEVELOPMENT := $(VENV)/.development
 SPARK := $(VENV)/.spark
 MUTATION := $(VENV)/.mutation
+AUDIT := $(VENV)/audit
 
 # What a shell exports for its own Python must not leak into ours.
 unexport PYTHONPATH PYTHONHOME PIP_USER PIP_TARGET PIP_PREFIX VIRTUAL_ENV
@@ -104,11 +105,15 @@ burst: $(DEVELOPMENT) ## Kill 500 components at once: does the budget hold? (ARG
 spark: $(SPARK) ## Rebuild from a Parquet export on Apache Spark; needs Java 17
 	@$(BIN)/python -m pytest tests/replay/export/test_spark.py $(ARGS)
 
-# The oldest supported Python resolves to the largest tree: back-ports that newer ones do without.
 .PHONY: mutation
 mutation: $(MUTATION) ## Plant mistakes and count those that no test notices (ARGS="domain --children 2")
 	@$(BIN)/python -m tests.mutation $(ARGS)
 
+.PHONY: audit
+audit: $(AUDIT)/.done ## Ask PyPI whether what is shipped has known weaknesses
+	@$(AUDIT)/bin/pip-audit --strict --disable-pip --require-hashes -r requirements.txt $(ARGS)
+
+# The oldest supported Python resolves to the largest tree: back-ports that newer ones do without.
 .PHONY: lock
 lock: $(CREATED) ## Resolve the lock files anew (ARGS=--upgrade to move the pins)
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
@@ -122,6 +127,7 @@ lock: $(CREATED) ## Resolve the lock files anew (ARGS=--upgrade to move the pins
 		requirements-spark.in
 	$(COMPILE) --constraint requirements-dev.txt --output-file requirements-mutation.txt \
 		requirements-mutation.in
+	$(COMPILE) --output-file requirements-audit.txt requirements-audit.in
 COMPILE = @$(VENV)/lock/bin/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header --no-annotate $(ARGS)
 
@@ -167,4 +173,11 @@ $(SPARK): requirements-spark.txt | $(DEVELOPMENT)
 $(MUTATION): requirements-mutation.txt | $(DEVELOPMENT)
 	@echo "installing $<"
 	@$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r $<
+	@touch $@
+
+# The auditor is no part of what it audits: an environment of its own.
+$(AUDIT)/.done: requirements-audit.txt | $(CREATED)
+	@echo "installing $<"
+	@$(BIN)/python -m venv --clear $(AUDIT)
+	@$(AUDIT)/bin/python -m pip install --quiet --require-hashes --no-deps -r $<
 	@touch $@

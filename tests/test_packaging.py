@@ -48,7 +48,7 @@ def test_a_lock_pins_every_declared_dependency(lock: str, extra: str | None) -> 
     assert wrong == [], f"{lock} is older than pyproject.toml: make lock"
 
 
-@pytest.mark.parametrize("lock", [*LOCKS, "requirements-spark.txt"])
+@pytest.mark.parametrize("lock", [*LOCKS, "requirements-spark.txt", "requirements-audit.txt"])
 def test_every_pin_has_hashes_and_the_lock_names_no_place(lock: str) -> None:
     text = (ROOT / lock).read_text()
     blocks = re.split(r"\n(?=\S)", text.strip())

@@ -107,11 +107,14 @@ class FullRecord(IssueRecord):
             self.issue_type,
             self.outcome,
             micros(self.timestamp),
-            orjson.dumps(self.view()),
+            orjson.dumps(self._shown(orjson.Fragment(self.evidence))),
         )
 
     def view(self) -> Json:
         """The record as JSON; durations in seconds, times of finished issues only."""
+        return self._shown(orjson.loads(self.evidence))
+
+    def _shown(self, evidence: Json) -> Json:
         return {
             "position": self.position,
             "issue_id": self.issue_id,
@@ -136,7 +139,7 @@ class FullRecord(IssueRecord):
             "actions_taken": list(self.actions),
             "time_to_detect": _seconds(self.seen_after),
             "time_to_resolution": _seconds(self.resolved_in),
-            "evidence": orjson.loads(self.evidence),
+            "evidence": evidence,
             "findings": list(self.findings),
             "recommendations": list(self.recommendations),
             "withheld": [

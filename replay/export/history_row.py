@@ -39,6 +39,7 @@ HISTORY_COLUMNS: Final = (
     Column("chosen_by", _K.STRING, _FACT, "who or what chose the route", null="it was not routed"),
     Column("approval", _K.STRING, _FACT, "what became of the approval", null="none was asked for"),
     Column("playbooks_executed", _K.STRINGS, _FACT, "playbooks that began, in order"),
+    Column("runs", _K.JSON, _FACT, "diagnosis and playbooks: name and success, a list"),
     Column("actions_taken", _K.STRINGS, _FACT, "what was done, one line each"),
     Column(
         "time_to_detect",
@@ -93,6 +94,8 @@ def history_row(record: FullRecord) -> tuple[Any, ...]:
     """The row of an issue."""
     shown = record.view()
     shown["timestamp"] = micros(record.timestamp)
+    runs = record.runs if record.diagnosis is None else (record.diagnosis, *record.runs)
+    shown["runs"] = [{"playbook": run.playbook, "success": run.success} for run in runs]
     shown["ended"] = None if record.ended is None else micros(record.ended)
     for name in _JSON:
         shown[name] = orjson.dumps(shown[name]).decode()

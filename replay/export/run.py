@@ -13,6 +13,7 @@ from healer.errors import UnknownNameError
 from healer.ports import EventLog
 from healer.store.cold import Row
 from healer.store.compiled import StoredEvents
+from projections.feed import Read, light
 from projections.training_state import RECURRENCE_WINDOW
 from replay.export import parquet
 from replay.export.bandit import CONTEXT, FIRST_ACTIONS
@@ -171,6 +172,10 @@ class _Run:
         self._begin = begin
         self._work = Work(tables, begin, manifest)
         self._events = EventRows(log) if any(not table.folded for table in tables) else None
+        # Events are encoded again from the objects that they are; folds take them light.
+        self._read: Read = light(log)
+        if self._events is not None:
+            self._read = lambda after, limit: log.read(after=after, limit=limit)
         self._staging = self._stage()
 
     @property
@@ -214,7 +219,7 @@ class _Run:
 
     async def _take(self, read: int, end: int) -> int | None:
         """Facts behind `read`, to all tables; the position of the last, None at the log's end."""
-        facts = await self._log.read(after=read, limit=min(self._batch, _READ, end - read))
+        facts = await self._read(read, min(self._batch, _READ, end - read))
         facts = [fact for fact in facts if fact.position <= end]
         if not facts:
             return None

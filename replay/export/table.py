@@ -45,7 +45,7 @@ TABLES: Final[Mapping[str, Table]] = MappingProxyType(
         table.name: table
         for table in (
             Table("events", 1, EVENT_COLUMNS, folded=False),
-            Table("history", 1, HISTORY_COLUMNS, time="timestamp"),
+            Table("history", 2, HISTORY_COLUMNS, time="timestamp"),
             Table("training", 1, DECISION_COLUMNS),
             Table("health", 1, WINDOW_COLUMNS),
             Table("bandit", 1, BANDIT_COLUMNS, position="log_position"),

@@ -26,7 +26,7 @@ TREE: Final = Path(os.environ.get("HEALER_SYSTEMD_TREE", ROOT / ".venv" / "syste
 
 _SUITE, _PYTHON = "bookworm", "3.11"
 _PACKAGES: Final = "systemd,systemd-sysv,libpam-systemd,dbus,polkitd,python3,procps"
-_BOOTED: Final = 180.0
+_BOOTED: Final = 600.0
 
 _UNIT: Final = """
 [Service]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from healer.api.example import ANSWERS, EVENT_STREAM, ByName, Model
 from healer.api.problem import MEDIA_TYPE
 
 __all__ = ["describe_answers"]
@@ -43,6 +43,33 @@ _PROBLEM: Final[Schema] = {
         "arithmetic": {},
     },
 }
+_PROBLEMS: Final = {
+    status: {
+        "type": f"urn:network-healer:problem:{title.lower().replace(' ', '-')}",
+        "title": title,
+        "detail": detail,
+        "errors": [{"detail": detail}],
+    }
+    for status, title, detail in (
+        ("400", "Bad request", "cannot serve a request with 2 Host headers; allowed: one"),
+        ("401", "Token required", "cannot act without a token; send Authorization: Bearer <token>"),
+        ("403", "Scope too small", "cannot do this with a token for read; allowed: operate"),
+        ("404", "Unknown component", "cannot find component 'chta_api'; known: chat_api"),
+        ("413", "Content too large", "cannot take more than 65536 bytes"),
+        ("415", "Unsupported media type", "cannot read this body; allowed: application/json"),
+        ("421", "Misdirected request", "cannot serve this Host; allowed: 127.0.0.1:8000"),
+        ("422", "Unusable query", "cannot search history with limit 0; allowed: 1 to 1000"),
+        ("429", "Too many requests", "cannot act so often; allowed: again in 1 s"),
+        ("500", "Defect", "cannot answer: a defect of the healer; its log says more"),
+        ("503", "Log unavailable", "cannot read the log: the disk is full"),
+    )
+}
+"""In the example of 409 and these the rest is that of the schema."""
+_ACCEPTED: Final = {
+    "accepted": True,
+    "component": "chat_api",
+    "issue_id": "9439d383318c4e759f4b165b22de69fd",
+}
 _ALWAYS: Final = {
     "400": "More or fewer than one Host header, or an absolute target",
     "401": "No token, or one that is not known (any more)",
@@ -59,126 +86,11 @@ _ACTING: Final = {
     "413": "More than 64 KiB",
     "415": "Not application/json",
 }
-_TEXTS: Final = {"/events": "text/event-stream", "/metrics": "text/plain"}
-"""Answers that are no JSON."""
-
-_WITH_ANSWER: Final[Mapping[tuple[str, str], tuple[Schema, Any]]] = {
-    ("post", "/heal"): (
-        {"component": "string"},
-        {
-            "success": True,
-            "component": "librarian_kernel",
-            "port": 8130,
-            "healing_result": {
-                "playbooks_executed": ["restart_component"],
-                "overall_success": True,
-            },
-            "issue_id": "9439d383318c4e759f4b165b22de69fd",
-            "issue_type": "process_crashed",
-            "state": "verified",
-            "reason": None,
-        },
-    ),
-    ("post", "/auto-heal"): (
-        {
-            "success": "boolean",
-            "total_components": "integer",
-            "components_healed": "integer",
-            "components_failed": "integer",
-            "results": "array",
-        },
-        {
-            "success": True,
-            "total_components": 0,
-            "components_healed": 0,
-            "components_failed": 0,
-            "results": [],
-        },
-    ),
-    ("post", "/initialize"): (
-        {
-            "success": "boolean",
-            "monitoring": "boolean",
-            "already_running": "boolean",
-            "components": "integer",
-        },
-        {"success": True, "monitoring": True, "already_running": True, "components": 5},
-    ),
-    ("get", "/stats"): (
-        {
-            "total_healings": "integer",
-            "successful_healings": "integer",
-            "failed_healings": "integer",
-            "active_healings": "integer",
-            "playbook_stats": "object",
-        },
-        {
-            "total_healings": 45,
-            "successful_healings": 42,
-            "failed_healings": 3,
-            "success_rate": 93.3,
-            "active_healings": 1,
-            "playbook_stats": {
-                "restart_component": {
-                    "executions": 20,
-                    "successes": 19,
-                    "failures": 1,
-                    "success_rate": 95.0,
-                }
-            },
-        },
-    ),
-    ("get", "/history"): ({"records": "array"}, {"records": [], "next": None}),
-    ("get", "/history/{component}"): ({"records": "array"}, {"records": [], "next": None}),
-    ("get", "/issues"): ({"records": "array"}, {"records": [], "next": None}),
-    ("get", "/issues/{issue_id}"): ({"issue_id": "string", "events": "array"}, None),
-    ("get", "/active"): ({"count": "integer", "active": "array"}, {"count": 0, "active": []}),
-    ("get", "/playbook-stats"): ({"playbook_stats": "object"}, {"playbook_stats": {}}),
-    ("get", "/recommendations/{component}"): (
-        {"component": "string", "recommendations": "array"},
-        {"component": "chat_api", "recommendations": []},
-    ),
-    ("get", "/components"): ({"components": "array"}, {"paused": None, "components": []}),
-    ("get", "/components/{name}"): (
-        {"name": "string", "port": "integer", "health": "string", "mode": "string"},
-        None,
-    ),
-    ("get", "/playbooks"): ({"playbooks": "array"}, None),
-    ("get", "/routes"): ({"routes": "array"}, None),
-    ("get", "/mttr"): ({"overall": "object", "by_issue_type": "object"}, None),
-    ("post", "/pause"): (
-        {"paused": "object"},
-        {"paused": {"since": "2026-01-01T12:00:00.000000Z", "reason": "storm", "actor": "api:a"}},
-    ),
-    ("post", "/components/{name}/mode"): (
-        {"component": "string", "before": "string", "mode": "string", "changed": "boolean"},
-        {"component": "chat_api", "before": "act", "mode": "suggest", "changed": True},
-    ),
-    ("post", "/webhooks/alertmanager"): (
-        {"alerts": "array"},
-        {
-            "alerts": [
-                {"alert": "f@t", "component": "chat_api", "outcome": "duplicate", "issue_id": None}
-            ]
-        },
-    ),
-    ("post", "/webhooks/datadog"): (
-        {"alerts": "array"},
-        {
-            "alerts": [
-                {"alert": "f@t", "component": "chat_api", "outcome": "duplicate", "issue_id": None}
-            ]
-        },
-    ),
-    ("post", "/views/{view}/rebuild"): (
-        {"view": "string", "version": "integer", "position": "integer"},
-        {"view": "stats", "version": 1, "position": 4711},
-    ),
-    ("post", "/reload"): (
-        {"reloaded": "boolean", "added": "array", "removed": "array", "changed": "array"},
-        {"reloaded": True, "added": [], "removed": [], "changed": ["chat_api"]},
-    ),
+_TEXTS: Final = {
+    "/events": ("text/event-stream", EVENT_STREAM),
+    "/metrics": ("text/plain", "healer_log_head 4711.0\n"),
 }
+"""Answers that are no JSON."""
 
 
 def describe_answers(app: FastAPI) -> None:
@@ -200,38 +112,86 @@ def _described(app: FastAPI) -> Schema:
     described["components"]["securitySchemes"] = {
         "token": {"type": "http", "scheme": "bearer", "description": "docs/security.md"}
     }
+    models: Schema = described["components"]["schemas"]
     for path, operations in described["paths"].items():
         for method, operation in operations.items():
-            _describe(path.removeprefix(_PREFIX), method, operation)
+            _describe(path.removeprefix(_PREFIX), method, operation, models)
     return described
 
 
-def _describe(path: str, method: str, operation: Schema) -> None:
+def _describe(path: str, method: str, operation: Schema, models: Schema) -> None:
     answers = operation["responses"]
     operation["security"] = [{"token": []}]
-    fields, example = _WITH_ANSWER.get((method, path), ({}, None))
     if path == "/cloudevents":
-        batch: Schema = {"type": "array", "items": {"type": "object"}}
-        answers["200"]["content"] = {"application/cloudevents-batch+json": {"schema": batch}}
+        batch: Schema = {
+            "type": "array",
+            "items": {"type": "object", "required": ["specversion", "id", "source", "type"]},
+        }
+        content: Schema = {"application/cloudevents-batch+json": {"schema": batch, "example": []}}
     elif path in _TEXTS:
-        answers["200"]["content"] = {_TEXTS[path]: {"schema": {"type": "string"}}}
+        media_type, example = _TEXTS[path]
+        content = {media_type: {"schema": {"type": "string"}, "example": example}}
     else:
-        properties = {name: {"type": kind} for name, kind in fields.items()}
-        schema = {"type": "object", "required": list(fields), "properties": properties}
-        content: Schema = {"schema": schema}
-        if example is not None:
-            content["example"] = example
-        answers["200"]["content"] = {"application/json": content}
+        kinds, answer = ANSWERS.get((method, path), ({}, {}))
+        schema = {
+            "type": "object",
+            "required": list(kinds),
+            "properties": {
+                name: _field(value, kinds.get(name), models) for name, value in answer.items()
+            },
+        }
+        content = {"application/json": {"schema": schema, "example": answer}}
+    answers["200"]["content"] = content
     if (method, path) == ("post", "/heal"):
         answers["202"] = {
             "description": "It is open; Location names it",
             "headers": {"Location": {"schema": {"type": "string"}}},
-            "content": answers["200"]["content"],
+            "content": {"application/json": {**content["application/json"], "example": _ACCEPTED}},
         }
     if path == "/readyz":
         answers["503"] = {**answers["200"], "description": "It cannot do its work; reasons say why"}
     for status, why in (_ALWAYS if method == "get" else _ALWAYS | _ACTING).items():
         if path == "/readyz" and status == "503":
             continue
-        reference = {"schema": {"$ref": "#/components/schemas/Problem"}}
+        reference = {
+            "schema": {"$ref": "#/components/schemas/Problem"},
+            "example": {**_PROBLEM["example"], **_PROBLEMS.get(status, {}), "status": int(status)},
+        }
         answers[status] = {"description": why, "content": {MEDIA_TYPE: reference}}
+
+
+def _field(value: Any, kind: str | None, models: Schema) -> Schema:
+    """The schema of a field that is `value` in the example. What is not of a `kind` that it always
+    has may be null."""
+    if isinstance(value, Model):
+        reference = {"$ref": f"#/components/schemas/{value.name}"}
+        if value.name not in models:
+            models[value.name] = {
+                "type": "object",
+                "properties": {name: _field(each, None, models) for name, each in value.items()},
+                "example": value,
+            }
+        return reference if kind is not None else {"anyOf": [reference, {"type": "null"}]}
+    if value is None:
+        return {}
+    schema: Schema = {"type": kind or [_kind(value), "null"]}
+    if isinstance(value, list) and value:
+        schema["items"] = _field(value[0], _kind(value[0]), models)
+    elif isinstance(value, ByName):
+        each = next(iter(value.values()))
+        schema["additionalProperties"] = _field(each, _kind(each), models)
+    return schema
+
+
+def _kind(value: Any) -> str:
+    match value:
+        case bool():
+            return "boolean"
+        case str():
+            return "string"
+        case int() | float():
+            return "number"
+        case list():
+            return "array"
+        case _:
+            return "object"

@@ -30,7 +30,7 @@ CHECKS = [
 ]
 
 
-@pytest.mark.timeout(60 if EXAMPLES <= SHORT else 7200)
+@pytest.mark.timeout(300 if EXAMPLES <= SHORT else 7200)
 def test_the_description_is_kept_whatever_is_asked(house: House, until: Until) -> None:
     house.write(f"{house.config.read_text()}auth: {{acting_per_minute: 100000}}\n")
     daemon = house.serve(until)

@@ -8,7 +8,7 @@ nothing while the ring goes round is dropped, and may come back with the positio
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, Protocol
@@ -37,8 +37,10 @@ _BEAT: Final = 15.0
 """Seconds after which a silent stream says that it lives: proxies drop others after 30 to 60."""
 _LOOK: Final = 1.0
 """Seconds after which it is asked whether each reader is still allowed."""
-_BATCH: Final = 100
-"""Facts that are read from the log at once for a reader that is behind the ring."""
+_PAGE: Final = 100
+"""Facts that are read from the log at once for those who are behind the ring."""
+_PAGES: Final = 32
+"""Pages that are kept, of 60 KB each or so: who is behind is seldom alone at its place."""
 _RETRY: Final = 1.0
 """Seconds after which a log that could not be read is tried again."""
 _TURN: Final = 8
@@ -83,6 +85,8 @@ class EventStreams:
         self._readers: set[EventStream] = set()
         self._work: list[asyncio.Task[None]] = []
         self._ring = Ring(0, events=events, size=size)
+        self._pages: OrderedDict[int, Ring] = OrderedDict()
+        self._reading = asyncio.Lock()
 
     @property
     def open(self) -> int:
@@ -122,10 +126,30 @@ class EventStreams:
             self.dropped[why] += 1
         self._readers.discard(reader)
         if not self._readers:
+            self._pages.clear()
             work, self._work = self._work, []
             for task in work:
                 task.cancel()
             await asyncio.gather(*work, return_exceptions=True)
+
+    async def page(self, position: int) -> tuple[bytes, int]:
+        """What the log has behind `position`, a page at most, and the position that it ends at.
+
+        Raises:
+            StoreError: the log cannot be read.
+        """
+        start = position // _PAGE * _PAGE
+        async with self._reading:  # whoever wants the same page waits for the one who reads it
+            page = self._pages.get(start)
+            if page is None or page.last <= position:
+                page = Ring(start, events=_PAGE, size=self._bounds[1])
+                for recorded in await self.log.read(after=start, limit=_PAGE):
+                    page.add(recorded.position, encoded(recorded))
+                self._pages[start] = page
+            self._pages.move_to_end(start)
+            if len(self._pages) > _PAGES:
+                self._pages.popitem(last=False)
+        return page.behind(position)
 
     async def _follow(self, ring: Ring) -> None:
         async for facts in batches(self.log, after=ring.last, read=self._read):
@@ -241,13 +265,14 @@ class EventStream(Response):
 
     async def _catch_up(self, send: Send) -> None:
         try:
-            facts = await self._streams.log.read(after=self._position, limit=_BATCH)
+            chunk, position = await self._streams.page(self._position)
         except StoreError:
             await asyncio.sleep(_RETRY)
             return
-        if facts:
-            await self._send(send, b"".join(map(encoded, facts)))
-            self._position = facts[-1].position
+        if chunk:
+            await self._send(send, chunk)
+            self._position = position
+        await asyncio.sleep(0)  # a page that is kept is no reason to keep the loop
 
     async def _send(self, send: Send, body: bytes) -> None:
         self._sending = True

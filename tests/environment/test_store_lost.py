@@ -73,6 +73,7 @@ def log(house: House, small_disk: Path) -> Iterator[Path]:
     (house.directory / "healer.db").unlink()
 
 
+@pytest.mark.soak
 def test_on_a_full_disk_nothing_is_done_unrecorded_until_there_is_space(
     house: House, log: Path, until: Until
 ) -> None:
@@ -86,6 +87,7 @@ def test_on_a_full_disk_nothing_is_done_unrecorded_until_there_is_space(
     assert house.run("replay", "verify").returncode == 0
 
 
+@pytest.mark.soak
 def test_without_its_log_file_nothing_is_done_until_it_is_brought_back(
     house: House, until: Until
 ) -> None:

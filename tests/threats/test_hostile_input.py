@@ -76,6 +76,7 @@ def written(directory: Path) -> Iterator[tuple[Path, bytes]]:
             yield file, file.read_bytes()
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(300)
 def test_a_secret_of_a_component_is_in_nothing_that_is_kept_or_shown(
     house: House, until: Until, monkeypatch: pytest.MonkeyPatch

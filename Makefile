@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 PACKAGES := healer projections replay
 # Extra words for the tool that a target runs: make test ARGS="-k pidfd", make lock ARGS=--upgrade
 ARGS ?=
+# So many tests run at once; WORKERS=0 runs them in one process.
+WORKERS ?= 2
 
 # A stamp lives inside the environment: removing the one removes the other.
 CREATED := $(VENV)/.created
@@ -37,7 +39,7 @@ dashboard: $(RUNTIME) ## Keep a small stack breaking, and watch it in a browser
 
 .PHONY: test
 test: $(DEVELOPMENT) ## Run every test, in random order
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 .PHONY: check
 check: lint types floors test ## Run all checks and every test

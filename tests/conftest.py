@@ -62,7 +62,7 @@ class Until:
     """
 
     def __call__(
-        self, condition: Callable[[], T], timeout: float = 30.0, *, name: str | None = None
+        self, condition: Callable[[], T], timeout: float = 60.0, *, name: str | None = None
     ) -> T:
         deadline = time.monotonic() + timeout
         while not (answer := condition()):
@@ -81,7 +81,7 @@ class Until:
     ) -> T: ...
 
     async def soon(
-        self, condition: Callable[[], Any], timeout: float = 30.0, *, name: str | None = None
+        self, condition: Callable[[], Any], timeout: float = 60.0, *, name: str | None = None
     ) -> Any:
         deadline = time.monotonic() + timeout
         while True:
@@ -265,7 +265,7 @@ class Processes:
             # Ended by now, unless it had changed its own environment or identity.
             if process.poll() is None:
                 process.kill()
-            process.wait(timeout=10)
+            process.wait(timeout=60)
             for stream in (process.stdin, process.stdout, process.stderr):
                 if stream is not None:
                     stream.close()

@@ -165,7 +165,7 @@ def test_a_child_can_hold_the_socket(processes: Processes, free_port: int, until
 def test_workers_share_the_port(processes: Processes, free_port: int, until: Until) -> None:
     processes.component(free_port, "--workers", "2")
     until(lambda: is_listening(free_port))
-    until(lambda: len({ask(free_port)[1]["pid"] for _ in range(8)}) > 1, 10)
+    until(lambda: len({ask(free_port)[1]["pid"] for _ in range(8)}) > 1)
     assert len(processes.descendants()) == 3
 
 

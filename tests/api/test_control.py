@@ -104,7 +104,7 @@ async def test_a_suggestion_is_answered(
                 return recorded.event.originator_id
         return None
 
-    issue = await until.soon(asked, 20)
+    issue = await until.soon(asked)
     assert (await shown(client, "librarian_kernel"))["awaits_approval"] is True
     answer = await post(client, f"issues/{issue}/{word}", {"reason": "sure"})
     assert answer.json() == {

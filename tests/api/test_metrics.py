@@ -46,7 +46,7 @@ async def test_a_heal_is_counted_and_shown(client: httpx.AsyncClient, until: Unt
         seen = now.get('healer_probe_success{component="chat_api"}') == 1
         return now if sum(healed) >= 1 and seen else None
 
-    now = await until.soon(found, 20)
+    now = await until.soon(found)
     heal = 'component="chat_api",issue_type="port_not_listening",outcome="healed"'
     assert now[f"healer_heals_total{{{heal}}}"] == 1
     assert (
@@ -71,7 +71,7 @@ async def test_promtool_finds_nothing(client: httpx.AsyncClient, until: Until) -
     async def healed() -> bool:
         return "healer_heals_total{" in (await client.get("/metrics")).text
 
-    await until.soon(healed, 20)
+    await until.soon(healed)
     text = (await client.get("/metrics")).content
     check = ["promtool", "check", "metrics"]
     ran = await asyncio.to_thread(
@@ -133,7 +133,7 @@ async def test_a_real_prometheus_scrapes_it(
             stdout=out,
             stderr=out,
         )
-    async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=120) as client:
 
         async def scraped() -> object:
             try:
@@ -145,7 +145,7 @@ async def test_a_real_prometheus_scrapes_it(
             except httpx.TransportError:
                 return None
 
-        found = await until.soon(scraped, 40)
+        found = await until.soon(scraped)
     assert found[0]["value"][1] == "1"
     server.should_exit = True
     await serving

@@ -118,7 +118,7 @@ async def test_a_long_log_is_read_in_the_background_and_says_how_far_it_is(
         status: int = (await client.get(AT, params={"position": 1})).status_code
         return status == 200
 
-    await until.soon(answered, 20)
+    await until.soon(answered)
 
 
 async def test_the_span_is_what_one_can_go_back_to(healer: Healer, client: Any) -> None:

@@ -193,7 +193,7 @@ async def test_an_alert_of_prometheus_arrives_by_alertmanager(
             for each in commands
         ]
         try:
-            await until.soon(lambda: 200 in outcomes, timeout=40)
+            await until.soon(lambda: 200 in outcomes, timeout=120)
         finally:
             for each in started:
                 each.kill()

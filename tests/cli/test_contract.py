@@ -34,7 +34,7 @@ CHECKS = [
 def test_the_description_is_kept_whatever_is_asked(house: House, until: Until) -> None:
     house.write(f"{house.config.read_text()}auth: {{acting_per_minute: 100000}}\n")
     daemon = house.serve(until)
-    until(house.healthy, 20)
+    until(house.healthy)
     token = house.run("token", "show").stdout.strip()
     base = f"http://127.0.0.1:{house.listen}"
     schema = schemathesis.openapi.from_url(f"{base}/network-healer/openapi.json")
@@ -44,7 +44,7 @@ def test_the_description_is_kept_whatever_is_asked(house: House, until: Until) -
     def ask(case: schemathesis.Case) -> None:
         nonlocal asked
         asked += 1
-        response = case.call(headers=headers, timeout=30)
+        response = case.call(headers=headers, timeout=120)
         case.validate_response(response, checks=CHECKS)
 
     bounded = settings(

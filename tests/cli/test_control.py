@@ -11,7 +11,7 @@ from tests.conftest import Until
 
 def test_operators_switch_what_the_healer_may_do(house: House, until: Until) -> None:
     daemon = house.serve(until)
-    until(house.healthy, 20)
+    until(house.healthy)
     told = house.run("mode", "chat_api", "observe", "--reason", "release", "-o", "table")
     assert (told.returncode, told.stdout) == (0, "chat_api: act → observe\n")
     told = house.run("mode", "--all", "act", "-o", "table")
@@ -22,11 +22,11 @@ def test_operators_switch_what_the_healer_may_do(house: House, until: Until) -> 
 
     process = house.shown()["process"]["pid"]
     os.kill(process, signal.SIGKILL)
-    until(lambda: house.shown()["withheld"] and house.shown()["open_issue"], 20)
+    until(lambda: house.shown()["withheld"] and house.shown()["open_issue"])
     assert house.shown()["withheld"]["reason"] == "maintenance"
     told = house.run("maintenance", "chat_api", "--end", "-o", "table")
     assert told.stdout == "chat_api: maintenance ended\n"
-    until(house.healthy, 20)
+    until(house.healthy)
     assert house.shown()["process"]["pid"] != process
 
     assert house.json("rearm", "chat_api")["component"] == "chat_api"
@@ -49,15 +49,15 @@ def test_a_suggested_heal_is_approved_by_the_name_of_its_component(
     house: House, until: Until
 ) -> None:
     daemon = house.serve(until)
-    until(house.healthy, 20)
+    until(house.healthy)
     assert house.run("approve", "chat_api").returncode == 1
     house.json("mode", "chat_api", "suggest")
     os.kill(house.shown()["process"]["pid"], signal.SIGKILL)
-    until(lambda: house.shown()["awaits_approval"], 20)
+    until(lambda: house.shown()["awaits_approval"])
     assert "healer approve chat_api" in house.run("status", "-o", "table").stdout
     told = house.run("approve", "chat_api", "-o", "table")
     assert told.stdout.startswith("chat_api: issue ")
-    until(house.healthy, 20)
+    until(house.healthy)
     assert house.stop(daemon) == 0
 
 

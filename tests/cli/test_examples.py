@@ -80,14 +80,14 @@ def stack(
         shown = house.get("/network-healer/components").json()["components"]
         return all(each["health"] == "healthy" for each in shown)
 
-    until(healthy, 30)
+    until(healthy)
     token = (house.directory / "healer.token").read_text().strip()
 
     def run(example: str) -> Any:
         printed = example.replace("localhost:8000", f"localhost:{house.listen}")
         argv = shlex.split(printed.replace("\\\n", " "))
         argv += ["-H", f"Authorization: Bearer {token}", "--silent", "--noproxy", "*"]
-        ran = subprocess.run(argv, capture_output=True, text=True, timeout=50, check=True)
+        ran = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=True)
         return json.loads(ran.stdout)
 
     return run

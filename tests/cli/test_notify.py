@@ -117,7 +117,7 @@ def test_the_daemon_says_when_it_is_ready_alive_and_ending(
     process = house.serve(until)
     until(lambda: manager.fields("READY"))
     until(lambda: len(manager.fields("WATCHDOG")) >= 2)
-    component = until(house.healthy, 10)["process"]["pid"]
+    component = until(house.healthy)["process"]["pid"]
     environment = Path(f"/proc/{component}/environ").read_bytes()
     assert b"NOTIFY_SOCKET" not in environment
     assert house.stop(process) == 0

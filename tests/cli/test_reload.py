@@ -21,7 +21,7 @@ def test_a_new_component_is_kept_after_a_reload_and_the_old_one_is_not_touched(
     house: House, until: Until, free_ports: Callable[[int], list[int]]
 ) -> None:
     daemon = house.serve(until)
-    process = until(house.healthy, 20)["process"]["pid"]
+    process = until(house.healthy)["process"]["pid"]
     (port,) = free_ports(1)
     launch = f'["{sys.executable}", -S, -E, "{COMPONENT}", --port, "{{port}}"]'
     text = house.config.read_text()
@@ -29,12 +29,12 @@ def test_a_new_component_is_kept_after_a_reload_and_the_old_one_is_not_touched(
     told = house.json("reload")
     assert told == {"reloaded": True, "added": ["other"], "removed": [], "changed": []}
     path = "/network-healer/components/other"
-    until(lambda: house.get(path).json()["health"] == "healthy", 20)
+    until(lambda: house.get(path).json()["health"] == "healthy")
     assert house.shown()["process"]["pid"] == process
     house.write(text)
     daemon.send_signal(signal.SIGHUP)
-    until(lambda: house.get(path).status_code == 404, 20)
-    assert until(lambda: lines(house, "reloaded"), 10)[-1]["removed"] == ["other"]
+    until(lambda: house.get(path).status_code == 404)
+    assert until(lambda: lines(house, "reloaded"))[-1]["removed"] == ["other"]
     assert house.stop(daemon) == 0
 
 
@@ -42,7 +42,7 @@ def test_what_cannot_be_used_or_cannot_change_keeps_the_old_configuration(
     house: House, until: Until
 ) -> None:
     daemon = house.serve(until)
-    until(house.healthy, 20)
+    until(house.healthy)
     text = house.config.read_text()
     for wrong, said in (
         (text.replace("interval: 100ms", "interval: soon"), "is not a duration"),
@@ -51,7 +51,7 @@ def test_what_cannot_be_used_or_cannot_change_keeps_the_old_configuration(
         before = len(lines(house, "reload_refused"))
         house.write(wrong)
         daemon.send_signal(signal.SIGHUP)
-        until(lambda before=before: len(lines(house, "reload_refused")) > before, 20)
+        until(lambda before=before: len(lines(house, "reload_refused")) > before)
         assert said in lines(house, "reload_refused")[-1]["error"]
         ready = house.get("/readyz")
         assert ready.status_code == 200

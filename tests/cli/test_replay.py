@@ -41,7 +41,7 @@ def replay(*arguments: str, cwd: Path) -> Ran:
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
 
@@ -137,7 +137,7 @@ def test_without_a_healer_a_rebuild_is_compared_with_a_second_fold(
 
 def test_with_a_healer_a_rebuild_is_compared_with_what_it_shows(house: House, until: Until) -> None:
     process = house.serve(until)
-    shown = until(house.healthy, 20)
+    shown = until(house.healthy)
     os.kill(shown["process"]["pid"], 9)
     [issue] = until(
         lambda: [
@@ -290,7 +290,7 @@ def test_nothing_that_could_act_is_ever_loaded_and_the_log_is_only_read(
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr

@@ -22,7 +22,7 @@ def test_init_writes_what_listens_and_never_overwrites(
     house: House, processes: Processes, until: Until, free_port: int
 ) -> None:
     processes.component(free_port)
-    until(lambda: _listens(free_port), 10)
+    until(lambda: _listens(free_port))
     file = house.directory / "new.yaml"
     ran = house.run("init", str(file))
     assert ran.returncode == 0, ran.stderr
@@ -80,7 +80,7 @@ def test_the_unit_is_hardened(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=120,
     )
     found = re.search(r"exposure level for \S+ ([\d.]+)", ran.stdout)
     assert found, ran.stdout + ran.stderr

@@ -60,7 +60,7 @@ def test_tokens_are_made_used_listed_and_revoked(house: House, until: Until) -> 
     daemon = house.serve(until)
     url = f"http://127.0.0.1:{house.listen}/network-healer/pause"
     headers = {"Authorization": f"Bearer {made['token']}"}
-    with httpx.Client(trust_env=False, timeout=20) as client:
+    with httpx.Client(trust_env=False, timeout=120) as client:
         assert client.post(url, headers=headers).json()["paused"]["actor"] == "api:alice"
         assert house.run("token", "revoke", "alice").returncode == 0
         assert client.post(url, headers=headers).status_code == 401
@@ -97,7 +97,7 @@ def refused(house: House) -> subprocess.CompletedProcess[str]:
     argv = [sys.executable, "-m", "healer", "serve", "-c", str(house.config)]
     return subprocess.run(
         argv, cwd=house.directory, env=environment(), capture_output=True, text=True,
-        timeout=30, check=False,
+        timeout=120, check=False,
     )  # fmt: skip
 
 
@@ -114,7 +114,7 @@ def test_another_address_needs_tls_and_a_token(house: House, until: Until) -> No
     daemon = house.start()
     context = ssl.create_default_context(cafile=str(house.directory / "cert.pem"))
     base = f"https://localhost:{house.listen}"
-    with httpx.Client(verify=context, trust_env=False, timeout=20) as client:
+    with httpx.Client(verify=context, trust_env=False, timeout=120) as client:
 
         def ready() -> bool:
             try:
@@ -122,7 +122,7 @@ def test_another_address_needs_tls_and_a_token(house: House, until: Until) -> No
             except httpx.TransportError:
                 return False
 
-        until(ready, 20)
+        until(ready)
         stats = f"{base}/network-healer/stats"
         assert client.get(stats).status_code == 401
         headers = {"Authorization": f"Bearer {made['token']}"}

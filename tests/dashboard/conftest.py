@@ -105,7 +105,7 @@ class Served:
             self.process = self._processes.start(
                 *argv, cwd=self.directory, env=environment, stderr=stderr
             )
-        until(lambda: self.process.poll() is not None or self.ready(), 30)
+        until(lambda: self.process.poll() is not None or self.ready())
         assert self.process.poll() is None, log.read_text()
 
     def ready(self) -> bool:
@@ -115,7 +115,7 @@ class Served:
             return False
 
     def get(self, path: str, **query: Any) -> httpx.Response:
-        with httpx.Client(trust_env=False, timeout=20) as client:
+        with httpx.Client(trust_env=False, timeout=120) as client:
             return client.get(f"{self.url}{path}", params=query)
 
     def component(self, name: str) -> dict[str, Any]:
@@ -138,7 +138,7 @@ class Served:
 
     def post(self, path: str, body: Any) -> httpx.Response:
         headers = {"Authorization": f"Bearer {self.token}"}
-        with httpx.Client(trust_env=False, timeout=20) as client:
+        with httpx.Client(trust_env=False, timeout=120) as client:
             return client.post(f"{self.url}/network-healer{path}", json=body, headers=headers)
 
     def end(self) -> None:
@@ -169,7 +169,7 @@ def served(
     it = Served(tmp_path_factory.mktemp("served"), free_ports(5), Processes())
     try:
         it.serve(until)
-        until(lambda: it.healthy(*ACTING), 30)
+        until(lambda: it.healthy(*ACTING))
         yield it
     finally:
         it.end()

@@ -36,9 +36,9 @@ def healed(served: Served, until: Until, name: str) -> dict[str, Any]:
         return found[0]["issue_id"] if found else None
 
     before = last()
-    until(lambda: served.healthy(name), 20)
+    until(lambda: served.healthy(name))
     served.kill(name)
-    until(lambda: last() != before and served.healthy(name), 30)
+    until(lambda: last() != before and served.healthy(name))
     issue: dict[str, Any] = served.get(f"/network-healer/issues/{last()}").json()
     return issue
 
@@ -61,7 +61,7 @@ def rows(page: Any) -> Any:
 def test_a_component_that_breaks_is_seen_being_healed_without_a_reload(
     served: Served, look: Look, until: Until
 ) -> None:
-    until(lambda: served.healthy("chat_api"), 20)
+    until(lambda: served.healthy("chat_api"))
     page = ready(look(served))
     page.evaluate("window.same = true")
     listed = rows(page).count()
@@ -143,7 +143,7 @@ def test_an_issue_has_an_address(served: Served, look: Look) -> None:
 
 
 def test_a_heal_by_button_asks_for_the_token_once(served: Served, look: Look, until: Until) -> None:
-    until(lambda: served.healthy("chat_api"), 20)
+    until(lambda: served.healthy("chat_api"))
     pid = served.component("chat_api")["process"]["pid"]
     watched = look(served)
     page = ready(watched)
@@ -158,8 +158,8 @@ def test_a_heal_by_button_asks_for_the_token_once(served: Served, look: Look, un
     assert served.component("chat_api")["process"]["pid"] == pid, "a dry run does nothing"
     page.get_by_role("button", name="Heal chat_api", exact=True).last.click()
     page.get_by_role("status").get_by_text("Healing chat_api.").wait_for()
-    until(lambda: served.healthy("chat_api"), 30)
-    until(lambda: served.component("chat_api")["process"]["pid"] != pid, 30)
+    until(lambda: served.healthy("chat_api"))
+    until(lambda: served.component("chat_api")["process"]["pid"] != pid)
     assert page.evaluate("Object.keys(localStorage).length") == 0
 
 
@@ -170,7 +170,7 @@ def test_a_suggested_heal_is_approved(served: Served, look: Look, until: Until) 
     row.get_by_role("button", name="Approve the heal of orders_api").click()
     give_token(page, served.token)
     row.get_by_text("healthy", exact=True).wait_for()
-    until(lambda: served.healthy("orders_api"), 20)
+    until(lambda: served.healthy("orders_api"))
     issue = served.get("/network-healer/history/orders_api", limit=1).json()["records"][0]
     assert issue["approval"].startswith("granted by api:")
 
@@ -312,7 +312,7 @@ def test_everything_has_a_name_and_a_place(served: Served, look: Look) -> None:
 
 
 def test_it_can_be_used_by_keyboard_alone(served: Served, look: Look, until: Until) -> None:
-    until(lambda: served.healthy(*ACTING), 20)
+    until(lambda: served.healthy(*ACTING))
     page = ready(look(served))
     rows(page).first.wait_for()
 
@@ -389,7 +389,7 @@ def test_a_healer_that_goes_away_is_said_and_found_again(
     served.process.wait(20)
     served.serve(until)
     page.locator(".connection", has_text="live").wait_for(timeout=2 * SOON)
-    until(lambda: served.healthy(*ACTING), 30)
+    until(lambda: served.healthy(*ACTING))
     began = time.monotonic()
     served.kill("chat_api")
     page.locator("#active article", has_text="chat_api").first.wait_for()

@@ -30,7 +30,7 @@ def run_demo(tmp_path: Path, *options: str) -> subprocess.CompletedProcess[bytes
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=False,
-        timeout=55,
+        timeout=120,
     )
 
 

@@ -83,14 +83,14 @@ async def test_a_healing_reaches_a_guardian_that_was_killed_in_between(
     called: list[str] = []
     receiver = start()
     try:
-        await until.soon(listens, timeout=60)
+        await until.soon(listens, timeout=120)
         healer = build(
             read(text, tmp_path), log=log, guardian=(lambda event: called.append(event.get_id()),)
         )
         async with healer:
             await healer.engine.start()
             issue = await healer.engine.heal("chat_api", HealRequest(actor="test"))
-            await until.soon(lambda: bool(heard()), timeout=60)
+            await until.soon(lambda: bool(heard()), timeout=120)
             receiver.kill()
             receiver.wait()
             await healer.engine.outcome("chat_api", issue)
@@ -158,7 +158,7 @@ async def test_nats_holds_each_event_once(tmp_path: Path, until: Until, free_por
     await pauses(log, 3)
     sink = NatsSink(url, "healer")
     async with running(log, sink, tmp_path / "c") as outbox:
-        await until.soon(lambda: outbox.trouble is not None, timeout=60)  # there is no server yet
+        await until.soon(lambda: outbox.trouble is not None, timeout=120)  # there is no server yet
         server = subprocess.Popen(  # noqa: ASYNC220 - it only starts it
             [
                 "nats-server",
@@ -186,9 +186,9 @@ async def test_nats_holds_each_event_once(tmp_path: Path, until: Until, free_por
                     await asyncio.sleep(0.02)
             stream = client.jetstream()
             await stream.add_stream(name="healer", subjects=["healer.>"])
-            await until.soon(lambda: outbox.position == 3, timeout=60)
+            await until.soon(lambda: outbox.position == 3, timeout=120)
             async with running(log, NatsSink(url, "healer"), tmp_path / "lost") as again:
-                await until.soon(lambda: again.position == 3, timeout=60)
+                await until.soon(lambda: again.position == 3, timeout=120)
             assert (await stream.stream_info("healer")).state.messages == 3
             got = await stream.get_msg("healer", 2)
             assert JSONFormat().read(CloudEvent, got.data).get_id() == ids(3)[1]

@@ -105,7 +105,7 @@ async def test_a_new_sink_starts_from_now_and_keeps_its_place(tmp_path: Path, un
     await made.begin()  # and ends before it delivers anything
     await pauses(log, 2)
     async with running(log, told, tmp_path / "c", from_beginning=False) as outbox:
-        await until.soon(lambda: outbox.position == 5, 30)
+        await until.soon(lambda: outbox.position == 5)
     assert told.ids == ids(5)[3:]
 
 
@@ -113,10 +113,10 @@ async def test_a_place_that_cannot_be_stored_is_said(tmp_path: Path, until: Unti
     (tmp_path / "c.new").mkdir()  # where the position would be written first
     log, told = MemoryLog(), Told()
     async with running(log, told, tmp_path / "c", from_beginning=False) as outbox:
-        await until.soon(lambda: outbox.trouble is not None, 30)
+        await until.soon(lambda: outbox.trouble is not None)
         await pauses(log, 1)
-        await until.soon(lambda: told.ids == ids(1), 30)
-        await until.soon(lambda: "cannot be stored" in (outbox.trouble or ""), 30)
+        await until.soon(lambda: told.ids == ids(1))
+        await until.soon(lambda: "cannot be stored" in (outbox.trouble or ""))
 
 
 async def test_what_is_refused_again_and_again_becomes_a_dead_letter(tmp_path: Path, until: Until):

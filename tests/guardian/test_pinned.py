@@ -45,7 +45,7 @@ class Names:
 async def offer(url: str, names: Names, *allow: str) -> None:
     """Offer one event to `url`."""
     allowed = [read_network(each) for each in allow]
-    sink = WebhookSink(url, [SECRET], allowed=allowed, lookup=names, timeout=30)
+    sink = WebhookSink(url, [SECRET], allowed=allowed, lookup=names, timeout=120)
     event = CloudEvent(dict(EVENT), {})
     try:
         await sink.deliver(event, as_json(event))
@@ -158,7 +158,7 @@ async def test_the_certificate_is_that_of_the_name(tmp_path: Path, free_port: in
         server = await asyncio.start_server(answer, "127.0.0.1", free_port, ssl=context)
         async with server:
             pinned = PinnedTransport(LOOPBACK, lookup=Names(("127.0.0.1",)), trust=trust)
-            async with httpx.AsyncClient(transport=pinned, timeout=30) as client:
+            async with httpx.AsyncClient(transport=pinned, timeout=120) as client:
                 if accepted:
                     assert (await client.post(url)).status_code == 204
                 else:

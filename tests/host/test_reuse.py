@@ -73,7 +73,7 @@ def test_a_reused_pid_is_never_taken_for_the_process_that_had_it():
         [unshare, *OPTIONS, sys.executable, "-c", SCRIPT, str(ROUNDS)],
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=120,
         check=False,
     )
     if "unshare failed" in done.stderr:

@@ -133,7 +133,7 @@ def in_namespace() -> InNamespace:
             cwd=_ROOT,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=120,
             check=False,
         )
         assert done.returncode == 0, done.stderr

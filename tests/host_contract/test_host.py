@@ -120,7 +120,7 @@ async def test_how_a_child_ended_is_told_to_all_who_wait(machine: Machine, hold:
     waiting = [asyncio.create_task(held.exited()) for _ in range(3)]
     await asyncio.sleep(0)
     machine.leave(pid)
-    statuses = await asyncio.wait_for(asyncio.gather(*waiting), 5)
+    statuses = await asyncio.wait_for(asyncio.gather(*waiting), 60)
     assert {status.code for status in statuses} == {7}
     assert held.gone()
     assert await machine.host.inspect(held) is None
@@ -178,7 +178,7 @@ async def test_a_suspended_one_gets_no_grace(machine: Machine, hold: Holding, un
         return view is not None and view.state == "T"
 
     await until.soon(suspended)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         stopped = await machine.host.stop([held], grace=60.0)
     assert [identity.pid for identity in stopped.killed] == [pid]
 

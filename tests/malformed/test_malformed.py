@@ -63,7 +63,7 @@ class Served:
             return 400  # it cannot even be said in HTTP
 
         async def answered() -> httpx.Response:
-            async with asyncio.timeout(50):
+            async with asyncio.timeout(60):
                 return await self.client.send(request)
 
         return self.runner.run(answered()).status_code
@@ -109,7 +109,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, free_ports: Any) -> Iterato
             return server
 
         server = runner.run(enter())
-        client = httpx.AsyncClient(transport=httpx.ASGITransport(app), timeout=60)
+        client = httpx.AsyncClient(transport=httpx.ASGITransport(app), timeout=120)
         yield Served(runner, healer, client, directory)
 
         async def leave() -> None:

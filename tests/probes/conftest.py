@@ -130,7 +130,7 @@ def _run(argv: list[str]) -> list[dict[str, object]]:
         argv,
         capture_output=True,
         text=True,
-        timeout=40,
+        timeout=120,
         check=False,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(_ROOT), *filter(None, sys.path)])},
     )

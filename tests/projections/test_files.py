@@ -150,7 +150,7 @@ async def test_lines_follow_the_log_and_wait_out_a_disk_that_refuses(tmp_path, u
     obstacle.mkdir()
     running = asyncio.create_task(files.run(log, retry=0.01))
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await log.append([recorded.event for recorded in told.facts])
             await until.soon(lambda: files.trouble is not None)
             assert isinstance(files.trouble, IsADirectoryError)

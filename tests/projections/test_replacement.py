@@ -37,7 +37,7 @@ async def following(log: MemoryLog | SqliteLog) -> AsyncIterator[LiveViews]:
     live = LiveViews(log, retry=0.01)
     running = asyncio.create_task(live.run())
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await live.caught_up()
             yield live
     finally:
@@ -111,7 +111,7 @@ async def test_one_that_had_stopped_is_replaced_by_one_that_can_read_on() -> Non
     live = LiveViews(memory, [*ALL, picky("too good")], retry=0.01)
     running = asyncio.create_task(live.run())
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await live.caught_up()
             assert "picky" in live.stopped
             with pytest.raises(ProjectionStoppedError):

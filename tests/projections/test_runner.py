@@ -34,7 +34,7 @@ async def following(log: MemoryLog | SqliteLog, *, long: int = 10_000) -> AsyncI
     live = LiveViews(log, retry=0.01, long=long)
     running = asyncio.create_task(live.run())
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             yield live
     finally:
         running.cancel()
@@ -138,7 +138,7 @@ async def test_a_slow_reader_reads_from_the_log_what_was_not_kept_for_it():
     seen = list(await anext(feed))
     for at in range(1, len(facts), 100):
         await log.append([recorded.event for recorded in facts[at : at + 100]])
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(seen) < len(facts):
             seen += await anext(feed)
     await feed.aclose()
@@ -198,7 +198,7 @@ async def test_an_event_that_cannot_be_read_stops_those_that_need_it_and_no_othe
     async with log:
         live = LiveViews(log, retry=0.01)
         running = asyncio.create_task(live.run())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await live.caught_up()
             assert (await live.rebuild("stats")).name == "stats"
             with pytest.raises(ProjectionStoppedError, match=f"at position {spoiled} "):

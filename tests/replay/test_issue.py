@@ -128,7 +128,7 @@ async def test_a_running_issue_is_followed_to_its_end(tmp_path: Path, until: Unt
             followed = asyncio.create_task(_follow(reading, issue.id, lines))
             await until.soon(lambda: len(lines) == begun, name="what is there is told")
             await writing.append([each.event for each in told.facts[begun:]])
-            await asyncio.wait_for(followed, 10)
+            await asyncio.wait_for(followed, 60)
     assert len(lines) == len(told.facts) - 1
     assert lines[-1].endswith("healed by restart_component in 1.5s")
 

@@ -89,7 +89,7 @@ class Cluster:
         server = psutil.Process(pid)
         others = server.children(recursive=True)
         server.kill()
-        _, alive = psutil.wait_procs([server, *others], timeout=30)
+        _, alive = psutil.wait_procs([server, *others], timeout=120)
         assert not alive
 
     def remove(self) -> None:
@@ -114,7 +114,7 @@ class Cluster:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                timeout=60,
+                timeout=120,
                 check=False,
                 **self._as,
             )

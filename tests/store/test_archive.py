@@ -287,7 +287,7 @@ def test_killed_anywhere_it_is_done_or_nothing_has_happened(log, tmp_path):
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=120,
         check=True,
     )
     copies = [Path(line.split()[0]) / "log.db" for line in ran.stdout.splitlines()]
@@ -347,7 +347,7 @@ def test_on_a_full_disk_it_is_done_or_nothing_has_happened(log, limit):
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=120,
         check=False,
     )
     assert ran.returncode in {0, 7}, ran.stderr
@@ -375,7 +375,7 @@ def test_without_pyarrow_an_archive_names_the_extra(archived):
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=120,
         check=False,
     )
     assert ran.returncode == 2

@@ -278,7 +278,7 @@ async def test_a_checkpoint_that_fails_stops_the_log_and_takes_nothing_back(
             except StoreError:
                 return False
 
-        await until.soon(appended, 5)
+        await until.soon(appended)
         await until.soon(lambda: sizes(file)[-1] >= 3)
     assert verified(file).ok
 

@@ -50,7 +50,7 @@ def test_a_command_that_reads_takes_a_log_in_postgresql(
         env={**os.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": "1"},
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=120,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr

@@ -189,7 +189,7 @@ async def test_following_gives_what_is_there_and_then_what_comes(log: Log) -> No
         await asyncio.sleep(0)
         assert not coming.done()
         await log.append([started("i2", 1)])
-        assert await asyncio.wait_for(coming, 5) == Recorded(4, started("i2", 1))
+        assert await asyncio.wait_for(coming, 5) == Recorded(4, started("i2", 60))
 
 
 async def test_a_follower_misses_nothing_of_many_appends(log: Log) -> None:
@@ -209,7 +209,7 @@ async def test_a_follower_misses_nothing_of_many_appends(log: Log) -> None:
             await log.append([started(stream, version)])
 
     await asyncio.gather(*(append(f"s{n}") for n in range(20)))
-    assert await asyncio.wait_for(following, 10) == list(range(1, 1201))
+    assert await asyncio.wait_for(following, 60) == list(range(1, 1201))
 
 
 async def test_followers_end_with_the_log(log: Log) -> None:
@@ -220,7 +220,7 @@ async def test_followers_end_with_the_log(log: Log) -> None:
     following = asyncio.create_task(follow())
     await asyncio.sleep(0)
     await log.close()
-    assert len(await asyncio.wait_for(following, 5)) <= 1
+    assert len(await asyncio.wait_for(following, 60)) <= 1
 
 
 async def test_a_listener_hears_each_commit_in_order_until_it_stops(log: Log) -> None:

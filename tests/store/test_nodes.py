@@ -241,7 +241,7 @@ def test_a_second_healer_of_the_same_name_is_refused_by_name(
 ) -> None:
     a, b = nodes
     serving = a.configure().serve_patiently(until)
-    refused = b.configure(name="a").run("serve", "-c", str(b.config), timeout=60)
+    refused = b.configure(name="a").run("serve", "-c", str(b.config), timeout=120)
     assert refused.returncode == 2
     assert "as node 'a': a healer of that name is using it" in refused.stderr
     assert "node:" in refused.stderr

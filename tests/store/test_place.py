@@ -116,7 +116,7 @@ async def test_a_file_that_is_brought_back_is_appended_to_again(file: Path, unti
         with pytest.raises(StoreError, match="taken away"):
             await append(log, 2)
         os.rename(away, file)  # noqa: PTH104
-        await until.soon(lambda: log.unavailable is None, 30)
+        await until.soon(lambda: log.unavailable is None)
         assert await append(log, 2) == 2
     async with opened(file) as log:
         assert await log.head() == 2
@@ -135,7 +135,7 @@ async def test_a_file_that_vanishes_under_appends_takes_none_with_it(
             acknowledged.append(await append(log, len(acknowledged) + 1))
 
     appending = asyncio.create_task(append_for_ever())
-    await until.soon(lambda: len(acknowledged) >= 20, 30)
+    await until.soon(lambda: len(acknowledged) >= 20)
     await asyncio.to_thread(os.rename, file, away)
     with pytest.raises(StoreError, match="taken away"):
         await appending

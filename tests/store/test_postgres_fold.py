@@ -55,7 +55,7 @@ async def test_live_views_and_a_rebuild_are_equal(written: str, until: Until) ->
         assert isinstance(log, Lean)
         views = LiveViews(log)
         running = asyncio.create_task(views.run())
-        await until.soon(lambda: views.position == len(FACTS), 30)
+        await until.soon(lambda: views.position == len(FACTS))
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         rebuilt = await rebuild(log)

@@ -166,7 +166,7 @@ async def test_a_second_healer_is_refused_and_the_first_is_named(
         assert reading.broken is None
         head = await reading.head()
         async with aclosing(reading.follow(after=head)) as facts:
-            assert (await asyncio.wait_for(anext(facts), 5)).position == head + 1
+            assert (await asyncio.wait_for(anext(facts), 60)).position == head + 1
         with pytest.raises(StoreError, match=r"cannot append to .*: it is open for reading only"):
             await reading.append([factory.playbook_started(version=1)])
         with pytest.raises(StoreError, match=r"cannot listen to .*: it is open for reading only"):
@@ -368,7 +368,7 @@ async def test_a_full_disk_stops_the_log_until_there_is_space(
                 return False
             return True
 
-        await until.soon(appended, 30)
+        await until.soon(appended)
         assert log.unavailable is None
         positions: list[int] = []
         while batch := await log.read(after=len(positions)):
@@ -388,7 +388,7 @@ async def test_a_log_says_that_the_disk_has_space_again_though_nobody_appends(
             await append_for_ever(log)
         assert log.unavailable is not None
         ballast.unlink()
-        await until.soon(lambda: log.unavailable is None, 30)
+        await until.soon(lambda: log.unavailable is None)
         head = await log.head()
         assert await log.append([factory.playbook_started(stream="new", version=1)]) > head
 
@@ -419,7 +419,7 @@ async def test_a_failed_write_is_never_reported_as_done(file: Path, processes: P
         stderr=subprocess.PIPE,
         cwd=ROOT,
     )
-    said, problems = await asyncio.to_thread(writer.communicate, timeout=30)
+    said, problems = await asyncio.to_thread(writer.communicate, timeout=120)
     assert b"StoreError: cannot append to " in problems
     async with opened(file) as log:
         assert log.broken is None
@@ -442,7 +442,7 @@ async def test_a_log_that_vanished_is_not_made_anew(small_disk: Path, until: Unt
         return "No such file" in str(refused.value)
 
     try:
-        await until.soon(refused_because_it_is_gone, 5)
+        await until.soon(refused_because_it_is_gone)
     finally:
         await log.close()
     assert not where.exists()

@@ -31,6 +31,9 @@ ROOT: Final = Path(__file__).parent.parent
 COMPONENT: Final = str(ROOT / "healer" / "demo" / "component.py")
 """A small HTTP service to start and to break; see its own usage."""
 
+# In the background of a shell SIGINT is ignored, and so it would be in all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 settings.register_profile("dev", deadline=None)
 # A gate judges a change by the same cases each time; new ones are looked at by every other run.
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)

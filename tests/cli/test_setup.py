@@ -89,7 +89,7 @@ def test_the_unit_is_hardened(tmp_path: Path) -> None:
 
 def test_the_unit_lets_components_live_on() -> None:
     unit = (DEPLOY / "healer.service").read_text()
-    for line in ("KillMode=process", "Type=notify-reload", "WatchdogSec=30"):
+    for line in ("KillMode=process", "Type=notify", "WatchdogSec=30"):
         assert line in unit.splitlines()
 
 

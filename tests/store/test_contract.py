@@ -189,7 +189,7 @@ async def test_following_gives_what_is_there_and_then_what_comes(log: Log) -> No
         await asyncio.sleep(0)
         assert not coming.done()
         await log.append([started("i2", 1)])
-        assert await asyncio.wait_for(coming, 5) == Recorded(4, started("i2", 60))
+        assert await asyncio.wait_for(coming, 60) == Recorded(4, started("i2", 1))
 
 
 async def test_a_follower_misses_nothing_of_many_appends(log: Log) -> None:

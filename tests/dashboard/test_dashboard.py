@@ -219,7 +219,8 @@ def test_the_slider_shows_the_world_before_the_fault(
     row.get_by_text(f"[{now}]").wait_for()
     rows(page).first.wait_for()
 
-    page.get_by_label("Go to a moment").fill(moment(issue["timestamp"], -0.002))
+    fault = moment(issue["timestamp"], -issue["time_to_detect"] - 0.002)
+    page.get_by_label("Go to a moment").fill(fault)
     page.get_by_text("Nothing can be changed here").wait_for()
     page.get_by_text("No issue matches these filters.").wait_for()
     row.get_by_text("healthy", exact=True).wait_for()

@@ -42,7 +42,7 @@ node: n1
 listen: 127.0.0.1:{listen}
 logs: logs
 defaults: {{interval: 100ms, timeout: 1s, failure_threshold: 2, fast_interval: 30ms}}
-budget: {{attempts: 100, backoff: {{initial: 1500ms, max: 1500ms}}, max_unhealthy: 100%}}
+budget: {{attempts: 100, backoff: {{initial: 10m, max: 10m}}, max_unhealthy: 100%}}
 components:
   chat_api: {{port: {ports[0]}, probe: {{http: /health}}, launch: {launch}}}
   search_api: {{port: {ports[1]}, probe: {{http: /health}}, launch: {launch}}}
@@ -131,10 +131,41 @@ class Served:
             if each["name"] in names
         )
 
-    def kill(self, name: str) -> None:
-        """kill -9."""
+    def kill(self, name: str, *, again: bool = False) -> None:
+        """kill -9. The heal waits for nothing, unless it is `again`: then the back-off holds it."""
+        if not again:
+            self.rearm(name)
         pid = self.component(name)["process"]["pid"]
         os.kill(pid, signal.SIGKILL)
+
+    def last(self, name: str) -> Any:
+        """The id of the component's last issue."""
+        found = self.get(f"/network-healer/history/{name}", limit=1).json()["records"]
+        return found[0]["issue_id"] if found else None
+
+    def story(self, name: str) -> dict[str, Any]:
+        """The component's last issue with its facts."""
+        issue: dict[str, Any] = self.get(f"/network-healer/issues/{self.last(name)}").json()
+        return issue
+
+    def healed(self, until: Until, name: str) -> dict[str, Any]:
+        """Break `name`, wait until it is healed; the issue."""
+        until(lambda: self.healthy(name))
+        before = self.last(name)
+        self.kill(name)
+        until(lambda: self.last(name) != before and self.healthy(name))
+        return self.story(name)
+
+    def rearm(self, name: str) -> None:
+        """Its whole budget back: a heal may begin at once."""
+        assert self.post(f"/components/{name}/rearm", {}).status_code == 200
+
+    def fault(self, name: str, kind: str) -> None:
+        """Make the trouble `kind` inside the component."""
+        self.rearm(name)
+        url = f"http://127.0.0.1:{self.component(name)['port']}/fault"
+        with httpx.Client(trust_env=False, timeout=60) as client:
+            client.post(url, json={"kind": kind}).raise_for_status()
 
     def post(self, path: str, body: Any) -> httpx.Response:
         headers = {"Authorization": f"Bearer {self.token}"}
@@ -214,11 +245,11 @@ class Watched:
             self.wrong.append(f"{message.type}: {text}")
 
 
-Open = Callable[..., Watched]
+Look = Callable[..., Watched]
 
 
 @pytest.fixture
-def look(chromium: Any) -> Iterator[Callable[..., Watched]]:
+def look(chromium: Any) -> Iterator[Look]:
     """`look(served, ...)`: the dashboard in a fresh profile; nothing may go wrong in it."""
     contexts: list[Any] = []
     pages: list[Watched] = []

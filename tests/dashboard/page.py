@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-__all__ = ["NAMELESS", "contrasts", "sideways"]
+__all__ = ["NAMELESS", "contrasts", "give_token", "ready", "sideways"]
 
 _SIDEWAYS: Final = """
 () => {
@@ -90,3 +90,17 @@ def contrasts(page: Any) -> list[str]:
     """Texts that are hard to read on their ground."""
     found: list[str] = page.evaluate(_CONTRASTS)
     return found
+
+
+def ready(watched: Any) -> Any:
+    """The page, when it shows the components and is live."""
+    page = watched.page
+    page.get_by_role("button", name="chat_api", exact=True).wait_for()
+    page.locator(".connection", has_text="live").wait_for()
+    return page
+
+
+def give_token(page: Any, token: str) -> None:
+    """Type `token` into the sheet that asks for one."""
+    page.get_by_role("dialog").get_by_label("Token").fill(token)
+    page.get_by_role("button", name="Use it").click()

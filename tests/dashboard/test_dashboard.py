@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,40 +11,10 @@ from typing import Any
 import pytest
 
 from tests.conftest import Until
-from tests.dashboard.conftest import ACTING, CHROMIUM, DESKTOP, PHONE, SOON, Served, Watched
-from tests.dashboard.page import NAMELESS, contrasts, sideways
+from tests.dashboard.conftest import ACTING, CHROMIUM, DESKTOP, PHONE, SOON, Look, Served, Watched
+from tests.dashboard.page import NAMELESS, contrasts, give_token, ready, sideways
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-
-Look = Callable[..., Watched]
-
-
-def ready(watched: Watched) -> Any:
-    """The page, when it shows the components and is live."""
-    page = watched.page
-    page.get_by_role("button", name="chat_api", exact=True).wait_for()
-    page.locator(".connection", has_text="live").wait_for()
-    return page
-
-
-def healed(served: Served, until: Until, name: str) -> dict[str, Any]:
-    """Break `name`, wait until it is healed, and return the issue."""
-
-    def last() -> Any:
-        found = served.get(f"/network-healer/history/{name}", limit=1).json()["records"]
-        return found[0]["issue_id"] if found else None
-
-    before = last()
-    until(lambda: served.healthy(name))
-    served.kill(name)
-    until(lambda: last() != before and served.healthy(name))
-    issue: dict[str, Any] = served.get(f"/network-healer/issues/{last()}").json()
-    return issue
-
-
-def give_token(page: Any, token: str) -> None:
-    page.get_by_role("dialog").get_by_label("Token").fill(token)
-    page.get_by_role("button", name="Use it").click()
 
 
 def moment(instant: str, seconds: float) -> str:
@@ -88,7 +57,7 @@ def test_the_page_asks_no_other_host(served: Served, look: Look) -> None:
 
 
 def test_the_history_is_filtered(served: Served, look: Look, until: Until) -> None:
-    healed(served, until, "search_api")
+    served.healed(until, "search_api")
     page = ready(look(served))
     history = page.get_by_role("search", name="Filter the history")
     history.get_by_label("Component").fill("search_api")
@@ -109,11 +78,13 @@ def test_the_history_is_filtered(served: Served, look: Look, until: Until) -> No
 def test_an_issue_is_told_step_by_step_and_why_it_was_withheld(
     served: Served, look: Look, until: Until, tmp_path: Path
 ) -> None:
-    for _ in range(5):
-        issue = healed(served, until, "search_api")
-        if issue["withheld"]:
-            break  # so soon after the heal before: the back-off held it
-    assert issue["withheld"]
+    served.healed(until, "search_api")
+    before = served.last("search_api")
+    served.kill("search_api", again=True)
+    until(lambda: served.last("search_api") != before and served.story("search_api")["withheld"])
+    served.rearm("search_api")
+    until(lambda: served.healthy("search_api"))
+    issue = served.story("search_api")
     page = ready(look(served))
     rows(page).filter(has_text="search_api").filter(has_text="withheld").first.get_by_role(
         "link"
@@ -163,18 +134,6 @@ def test_a_heal_by_button_asks_for_the_token_once(served: Served, look: Look, un
     assert page.evaluate("Object.keys(localStorage).length") == 0
 
 
-def test_a_suggested_heal_is_approved(served: Served, look: Look, until: Until) -> None:
-    page = ready(look(served))
-    row = page.locator("#components tbody tr", has_text="orders_api")
-    row.get_by_text("asks for approval").wait_for()
-    row.get_by_role("button", name="Approve the heal of orders_api").click()
-    give_token(page, served.token)
-    row.get_by_text("healthy", exact=True).wait_for()
-    until(lambda: served.healthy("orders_api"))
-    issue = served.get("/network-healer/history/orders_api", limit=1).json()["records"][0]
-    assert issue["approval"].startswith("granted by api:")
-
-
 def test_healing_is_paused_and_resumed(served: Served, look: Look) -> None:
     page = ready(look(served))
     page.get_by_role("button", name="Pause healing").click()
@@ -209,7 +168,7 @@ def test_the_mode_and_maintenance_of_a_component_are_switched(
 def test_the_slider_shows_the_world_before_the_fault(
     served: Served, look: Look, until: Until, tmp_path: Path
 ) -> None:
-    issue = healed(served, until, "memory_kernel")
+    issue = served.healed(until, "memory_kernel")
     page = ready(look(served, timezone_id="UTC"))
     now = served.component("memory_kernel")["process"]["pid"]
     history = page.get_by_role("search", name="Filter the history")

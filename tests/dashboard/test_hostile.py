@@ -15,12 +15,10 @@ from healer.domain.playbook import Evidence
 from healer.domain.probe import Reason
 from healer.domain.spec import Criticality, IssueType, Severity
 from tests.conftest import Processes, Until
-from tests.dashboard.conftest import CHROMIUM, Served, Watched
+from tests.dashboard.conftest import CHROMIUM, Look, Served
 from tests.projections.build import Log, Told, probe
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-
-Look = Callable[..., Watched]
 
 IMAGE = "<img src=x onerror=alert(1)>"
 SCRIPT = "</script><script>alert(2)</script>"

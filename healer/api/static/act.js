@@ -1,6 +1,6 @@
 // What an operator can do. Each goes through the interface that everybody uses, and says how it went.
 
-import { post, Refused } from "./api.js";
+import { get, post, Refused } from "./api.js";
 import { arithmetic, words } from "./format.js";
 import { refresh } from "./live.js";
 import { notify } from "./store.js";
@@ -45,6 +45,19 @@ export const plan = (name, issueType) =>
 export const healAll = () => act("/auto-heal", {}, "All components that fail are being healed.");
 export const pause = () => act("/pause", { reason: REASON }, "Healing is paused.");
 export const resume = () => act("/resume", { reason: REASON }, "Healing goes on.");
+// What a suggested heal would do now; null when no token is given for asking.
+export async function suggestion(id) {
+  const found = await get(issue(id));
+  if (found.approval !== "requested") throw new Error("Nothing is suggested any more.");
+  const { playbooks } = found.events.findLast((each) => each.type === "issue.approval_requested.v1").facts;
+  const { component, issue_type } = found;
+  try {
+    return await post("/heal", { component_name: component, dry_run: true, issue_type, playbooks });
+  } catch (error) {
+    throw error instanceof Refused ? error : new Error("The healer does not answer.");
+  }
+}
+
 export const approve = (id) => act(`${issue(id)}/approve`, { reason: REASON }, "Approved.");
 export const deny = (id) => act(`${issue(id)}/deny`, { reason: REASON }, "Refused.");
 export const changeMode = (name, mode) =>

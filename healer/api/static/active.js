@@ -1,10 +1,10 @@
 // What is being healed now. An issue stays in sight for some seconds after its end: most heals are
 // over sooner than anybody can read.
 
-import * as act from "./act.js";
+import { Ask } from "./ask.js";
 import { html } from "./dom.js";
 import { clock, words } from "./format.js";
-import { Act, Empty, Mark, Section } from "./part.js";
+import { Empty, Mark, Section } from "./part.js";
 import { inPast, state, world } from "./store.js";
 
 const STATES = ["detected", "diagnosing", "remediating", "verified"];
@@ -46,7 +46,6 @@ function Card({ issue, asks }) {
             ${issue.escalated && html` · <strong class="bad-text">escalated</strong>`}</p>`}
     ${!over && lines.length > 0 && html`<ul class="log" aria-live="off">${lines.map((line, at) => html`<li key=${at} class=${line.level}>${line.text}</li>`)}</ul>`}
     ${asks && html`<p class="row-actions">
-      <${Act} kind="primary" label=${`Approve the heal of ${name}`} onClick=${() => act.approve(issue.issue_id)}>Approve<//>
-      <${Act} label=${`Refuse the heal of ${name}`} onClick=${() => act.deny(issue.issue_id)}>Refuse<//></p>`}
+<${Ask} id=${issue.issue_id} component=${name} /></p>`}
   </article>`;
 }

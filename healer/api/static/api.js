@@ -24,7 +24,7 @@ let asking = null;
 let declined = false; // to read: who does not want to is not asked again and again
 
 // Ask for the token; resolves to whether one was given. Who asks meanwhile gets the same answer.
-export function askToken(why) {
+export function askToken(why, { refused = false } = {}) {
   asking ??= new Promise((resolve) => {
     const done = (token) => {
       asking = null;
@@ -33,10 +33,12 @@ export function askToken(why) {
       if (token) sessionStorage.setItem(KEY, token);
       resolve(Boolean(token));
     };
-    set({ asking: { why, done } });
+    set({ asking: { why, refused, done } });
   });
   return asking;
 }
+
+const askAgain = () => askToken("That token was not accepted.", { refused: true });
 
 function headers(more = {}) {
   const token = sessionStorage.getItem(KEY);
@@ -62,9 +64,9 @@ export async function get(path, query = {}, options = {}) {
   const ask = () => fetch(url, { headers: headers(), cache: "no-store", ...options });
   let response = await ask();
   while (response.status === 401 && !declined) {
-    const why = hasToken() ? "That token was not accepted." : "This healer asks for a token to read.";
     const sent = sessionStorage.getItem(KEY);
-    if (!(await askToken(why)) || sessionStorage.getItem(KEY) === sent) break;
+    const given = sent === null ? askToken("This healer asks for a token to read.") : askAgain();
+    if (!(await given) || sessionStorage.getItem(KEY) === sent) break;
     response = await ask();
   }
   return answered(response);
@@ -80,7 +82,7 @@ export async function post(path, body) {
     });
     if (response.status !== 401) return answered(response);
     forgetToken();
-    if (!(await askToken("That token was not accepted."))) return null;
+    if (!(await askAgain())) return null;
   }
 }
 

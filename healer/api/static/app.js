@@ -1,6 +1,7 @@
 // The page: what stands where, and what is open. `#/issue/ID` opens an issue.
 
 import { Active } from "./active.js";
+import { Approval } from "./approval.js";
 import { Component } from "./component.js";
 import { Components } from "./components.js";
 import { html, render } from "./dom.js";
@@ -8,6 +9,7 @@ import { Charts, Playbooks, Strip } from "./figures.js";
 import { History } from "./history.js";
 import { Issue } from "./issue.js";
 import { follow, refresh, tick } from "./live.js";
+import { Notices } from "./notice.js";
 import { reach } from "./past.js";
 import { inPast, set, state, watch } from "./store.js";
 import { TimeBar, Top } from "./top.js";
@@ -19,12 +21,12 @@ function close() {
 }
 
 function App() {
-  const { open, asking, notice } = state;
+  const { open, approving, asking } = state;
   return html`
     <a class="skip" href="#components">To the components</a>
     <${Top} />
     <${TimeBar} />
-    <main class=${inPast() ? "then" : ""} aria-busy=${inPast() && state.travel.loading}>
+    <main tabindex="-1" class=${inPast() ? "then" : ""} aria-busy=${inPast() && state.travel.loading}>
       <${Strip} />
       <${Active} />
       <${Components} />
@@ -32,10 +34,11 @@ function App() {
       <${History} />
       <${Playbooks} />
     </main>
-    <div class="notices" role="status" aria-live="polite">${notice && html`<p class=${`notice ${notice.level}`}>${notice.text}</p>`}</div>
+    <${Notices} on="page" />
     ${open?.kind === "issue" && html`<${Issue} key=${open.id} id=${open.id} onClose=${close} />`}
     ${open?.kind === "component" && html`<${Component} key=${open.id} name=${open.id} onClose=${close} />`}
-    ${asking && html`<${Token} why=${asking.why} done=${asking.done} />`}`;
+    ${approving && html`<${Approval} key=${approving.id} ...${approving} />`}
+    ${asking && html`<${Token} ...${asking} />`}`;
 }
 
 function route() {

@@ -3,9 +3,12 @@
 import * as act from "./act.js";
 import { get } from "./api.js";
 import { html, useEffect, useState } from "./dom.js";
+import { Facts } from "./facts.js";
 import { clock, words } from "./format.js";
 import { TYPES } from "./history.js";
-import { Act, Facts, Health, Sheet } from "./part.js";
+import { Act, Health } from "./part.js";
+import { Plan } from "./plan.js";
+import { Sheet } from "./sheet.js";
 import { inPast, world } from "./store.js";
 
 const MODES = ["observe", "suggest", "act"];
@@ -24,18 +27,15 @@ export function Component({ name, onClose }) {
     get(`/recommendations/${encodeURIComponent(name)}`).then((found) => setAdvice(found.recommendations), () => setAdvice([]));
     return undefined;
   }, [name, issues]);
-  if (!each) return html`<${Sheet} title=${name} onClose=${onClose}><p class="empty">Not in the log yet at this moment.</p><//>`;
+  if (!each) return html`<${Sheet} name="component" title=${name} onClose=${onClose}><p class="empty">Not in the log yet at this moment.</p><//>`;
   const { host, port, configured_port, criticality, launcher, depends_on, epoch, failures, last_change, last_probe, process, withheld, maintenance } = each;
-  return html`<${Sheet} title=${html`${name} <${Health} of=${each.health} />`} onClose=${onClose}>
+  return html`<${Sheet} name="component" title=${html`${name} <${Health} of=${each.health} />`} onClose=${onClose}>
     <section aria-labelledby="heal-title"><h3 id="heal-title">Heal</h3>
       <div class="filters"><label class="field">Treat as <select value=${type} onChange=${(e) => { setType(e.target.value); setPlanned(null); }}>
           <option value="">what the evidence says</option>${TYPES.map((one) => html`<option key=${one} value=${one}>${words(one)}</option>`)}</select></label>
         <${Act} onClick=${async () => setPlanned(await act.plan(name, type))}>What would be done?<//>
         <${Act} kind="primary" onClick=${() => act.heal(name, type)}>Heal ${name}<//></div>
-      ${planned && html`<ol class="plan" aria-label="What would be done">${planned.steps.map((step, at) => html`<li key=${at}>
-        <strong>${words(step.playbook)}: ${words(step.action)}</strong> ${step.does ?? ""}${step.skipped ? " (skipped)" : ""}
-        ${step.targets.length > 0 && html`<${Facts} of=${{ processes: step.targets.map((target) => `${(target.process ?? target).name}[${(target.process ?? target).pid}]`) }} />`}</li>`)}
-        ${!planned.steps.length && html`<li>nothing</li>`}</ol>`}
+      ${planned && html`<${Plan} of=${planned} />`}
     </section>
     <section aria-labelledby="mode-title"><h3 id="mode-title">Mode and maintenance</h3>
       <div class="filters">

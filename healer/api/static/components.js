@@ -1,6 +1,7 @@
 // The components, those in trouble first; a page at a time, so that a thousand are no burden.
 
 import * as act from "./act.js";
+import { Ask } from "./ask.js";
 import { html, useMemo, useState } from "./dom.js";
 import { ago, arithmetic, duration, words } from "./format.js";
 import { Act, Empty, Health, Section } from "./part.js";
@@ -64,8 +65,7 @@ function Row({ of: each }) {
     <td data-label="Process" class="mono">${each.process ? `${each.process.name}[${each.process.pid}]` : html`<span class="muted">–</span>`}</td>
     <td data-label="Healing">${healing(each)}</td>
     <td class="row-actions">${each.awaits_approval
-      ? html`<${Act} kind="primary" label=${`Approve the heal of ${each.name}`} onClick=${() => act.approve(each.open_issue)}>Approve<//>
-          <${Act} label=${`Refuse the heal of ${each.name}`} onClick=${() => act.deny(each.open_issue)}>Refuse<//>`
+      ? html`<${Ask} id=${each.open_issue} component=${each.name} />`
       : html`<${Act} label=${`Heal ${each.name}`} onClick=${() => act.heal(each.name)}>Heal<//>`}</td>
   </tr>`;
 }

@@ -39,4 +39,9 @@ export const arithmetic = (figures) =>
     .map(([name, value]) => `${words(name)} ${Number(Number(value).toPrecision(4))}`)
     .join(", ");
 
+export function bytes(size) {
+  const power = Math.min(4, Math.floor(Math.log2(Math.max(1, size)) / 10));
+  return `${Number((size / 1024 ** power).toPrecision(3))} ${["B", "KiB", "MiB", "GiB", "TiB"][power]}`;
+}
+
 export const plural = (count, one, many = `${one}s`) => `${count} ${count === 1 ? one : many}`;

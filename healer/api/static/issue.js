@@ -1,29 +1,35 @@
 // One issue: what it was, what became of it, and each step with its evidence.
 
-import * as act from "./act.js";
 import { get } from "./api.js";
-import { html, useEffect, useState } from "./dom.js";
+import { html, useEffect, useRef, useState } from "./dom.js";
+import { Facts, plain } from "./facts.js";
 import { clock, duration, offset, words } from "./format.js";
-import { Act, Facts, Mark, OutcomeMark, Sheet } from "./part.js";
+import { Ask } from "./ask.js";
+import { Mark, OutcomeMark } from "./part.js";
 import { issueThen } from "./past.js";
+import { Sheet } from "./sheet.js";
 import { inPast, state } from "./store.js";
 
 export function Issue({ id, onClose }) {
   const [issue, setIssue] = useState(undefined);
   const [problem, setProblem] = useState(null);
+  const asked = useRef(0);
+  const shown = useRef(0);
   const lines = state.lines.get(id);
   const moment = state.past?.position;
   useEffect(() => {
-    let mine = true;
+    const number = ++asked.current;
+    const take = (found, problem = null) => {
+      if (number < shown.current) return; // a later answer was quicker
+      shown.current = number;
+      setProblem(problem);
+      if (problem === null) setIssue(found);
+    };
     const read = inPast() ? issueThen(id) : get(`/issues/${encodeURIComponent(id)}`);
-    read.then(
-      (found) => mine && (setIssue(found), setProblem(null)),
-      (error) => mine && setProblem(error.message),
-    );
-    return () => { mine = false; };
+    read.then(take, (error) => take(null, error.message));
   }, [id, lines, moment]);
   const title = issue ? html`${issue.component} <span class="muted">${words(issue.issue_type)}</span>` : "Issue";
-  return html`<${Sheet} title=${title} onClose=${onClose}>
+  return html`<${Sheet} name="issue" title=${title} onClose=${onClose}>
     ${problem && html`<p class="bad-text" role="alert">${problem}</p>`}
     ${issue === undefined && !problem && html`<p class="empty">Reading …</p>`}
     ${issue === null && html`<p class="empty">Not in the log yet at this moment.</p>`}
@@ -42,8 +48,7 @@ function Story({ issue }) {
         issue.time_to_detect != null ? `, after ${duration(issue.time_to_detect)}` : ""}${
         issue.recurrence ? `, recurrence ${issue.recurrence}` : ""}</span></p>
     ${asks && html`<p class="row-actions">
-      <${Act} kind="primary" onClick=${() => act.approve(issue.issue_id)}>Approve<//>
-      <${Act} onClick=${() => act.deny(issue.issue_id)}>Refuse<//></p>`}
+      <${Ask} id=${issue.issue_id} component=${issue.component} /></p>`}
     ${issue.previous && html`<p class="muted">Came back after <a href=${`#/issue/${encodeURIComponent(issue.previous)}`}>the issue before</a>.</p>`}
     ${issue.withheld.length > 0 && html`<section aria-labelledby="withheld-title"><h3 id="withheld-title">Why it was withheld</h3>
       <ul class="withheld">${issue.withheld.map((each, at) => html`<li key=${at}><${Withheld} of=${each} /></li>`)}</ul></section>`}
@@ -59,7 +64,7 @@ function Withheld({ of: each }) {
     <span class="muted"> at ${clock(each.timestamp, { millis: true })}${each.cause ? `, because of ${each.cause}` : ""}${
       each.retry_in != null ? `, again in ${duration(each.retry_in)}` : ""}</span>
     <table class="arithmetic"><caption class="sr">The arithmetic</caption><tbody>${Object.entries(each.arithmetic).map(
-      ([name, value]) => html`<tr key=${name}><th scope="row">${words(name)}</th><td class="number">${Number(value.toPrecision(6))}</td></tr>`)}</tbody></table>`;
+      ([name, value]) => html`<tr key=${name}><th scope="row">${words(name)}</th><td class="number">${plain(name, value)}</td></tr>`)}</tbody></table>`;
 }
 
 function Step({ of: each }) {

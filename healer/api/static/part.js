@@ -1,6 +1,6 @@
 // Small parts that several views use.
 
-import { html, useEffect, useRef } from "./dom.js";
+import { html } from "./dom.js";
 import { percent, words } from "./format.js";
 import { inPast, state } from "./store.js";
 
@@ -50,47 +50,3 @@ export function Rate({ rate, interval, n }) {
     <span class="figure">${percent(rate)}</span><span class="sr"> of ${n}</span>
   </span>`;
 }
-
-// A modal dialog: the browser keeps the focus in it, Escape closes it, the focus goes back after.
-export function Sheet({ title, onClose, children, small = false }) {
-  const own = useRef(null);
-  useEffect(() => {
-    const sheet = own.current;
-    if (!sheet.open) sheet.showModal();
-    return () => sheet.close();
-  }, []);
-  const outside = (event) => event.target === own.current && onClose();
-  return html`<dialog ref=${own} class=${small ? "sheet small" : "sheet"} aria-labelledby="sheet-title"
-      onClick=${outside} onCancel=${(event) => { event.preventDefault(); onClose(); }}>
-    <div class="sheet-body">
-      <header class="sheet-head">
-        <h2 id="sheet-title">${title}</h2>
-        <button type="button" class="act plain" aria-label="Close" onClick=${onClose}>✕</button>
-      </header>
-      ${children}
-    </div>
-  </dialog>`;
-}
-
-// Facts as a tree of names and values; what is empty is left out.
-export function Facts({ of }) {
-  const shown = Object.entries(of ?? {}).filter(([, value]) => !isEmpty(value));
-  if (!shown.length) return null;
-  return html`<dl class="facts">${shown.map(
-    ([name, value]) => html`<div key=${name}><dt>${words(name)}</dt><dd><${Value} of=${value} /></dd></div>`,
-  )}</dl>`;
-}
-
-function Value({ of }) {
-  if (Array.isArray(of)) {
-    if (of.every((each) => typeof each !== "object")) return of.join(", ");
-    return html`<ol class="list">${of.map((each, at) => html`<li key=${at}><${Value} of=${each} /></li>`)}</ol>`;
-  }
-  if (typeof of === "object") return html`<${Facts} of=${of} />`;
-  if (typeof of === "number") return String(Number(of.toPrecision(6)));
-  return String(of);
-}
-
-const isEmpty = (value) =>
-  value === null || value === "" || value === undefined ||
-  (typeof value === "object" && Object.values(value).every(isEmpty));

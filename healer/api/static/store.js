@@ -18,7 +18,8 @@ export const state = {
   more: null, // older pages of the history: {records, next}
   problem: {}, // what could not be read, by name
   open: null, // the sheet that is open: {kind: "issue" | "component", id}
-  asking: null, // the token dialog: {why, done}
+  approving: null, // the heal that somebody is about to allow: {id, component}
+  asking: null, // the token dialog: {why, done, refused}
   notice: null, // what an action came to: {text, level}
 };
 
@@ -48,6 +49,9 @@ export const inPast = () => state.travel !== null;
 
 // The world that is shown: that of the moment, when the slider stands in the past.
 export const world = () => (inPast() ? (state.past?.world ?? empty) : state.live);
+
+// The sheet that lies on top: what is said has to be said in it, for all behind it is inert.
+export const onTop = () => (state.asking ? "token" : state.approving ? "approval" : (state.open?.kind ?? "page"));
 
 let noticeTimer;
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import assert_never
+from typing import Any, Final, assert_never
 
 from healer.domain import events as fact
 from healer.domain.duration import format_duration
@@ -34,6 +34,9 @@ class Line:
     text: str
     level: Level
 
+
+_TOLD: Final = 4
+"""Facts of a check in its line; the others stand in its evidence."""
 
 _CHECK_LEVEL: Mapping[CheckStatus, Level] = {
     CheckStatus.OK: Level.INFO,
@@ -166,9 +169,16 @@ def _names(processes: tuple[ProcessIdentity, ...]) -> list[str]:
 
 
 def _check(check: Check) -> str:
-    facts = ", ".join(f"{name}={value}" for name, value in list(check.facts.items())[:4])
+    told = [(name, value) for name, value in check.facts.items() if value not in (None, "", [])]
+    facts = ", ".join(f"{name}={_fact(value)}" for name, value in told[:_TOLD])
     took = f" {format_duration(check.elapsed)}" if check.elapsed else ""
     return f"{check.name}: {check.status.value}{f' ({facts})' if facts else ''}{took}"
+
+
+def _fact(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _evidence(evidence: Evidence) -> str:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 
 from healer.domain import events as fact
 from healer.domain.health import Health
-from healer.domain.playbook import CheckStatus
+from healer.domain.playbook import Check, CheckStatus
 from replay.line import Level, describe
 from replay.timeline import Timeline, timeline
 from tests.projections.build import Log, heal, logs
@@ -37,6 +37,15 @@ def test_a_healing_is_told_in_short_lines():
         "    +12 ms  remediating  healthy after restart_component (tcp 127.0.0.1:8220 in 0ms)",
         "    +13 ms  verified     healed by restart_component in 1.5s",
     ]
+
+
+def test_a_check_is_told_in_words_and_what_is_empty_is_not():
+    log = Log()
+    facts = {"addresses": [], "hidden": False, "why": None, "pids": [4, 2], "port": 8220}
+    check = Check(name="port_listening", status=CheckStatus.FAIL, facts=facts)
+    recorded = log.detect().add(fact.CheckRecorded, check=check)
+    text = describe(recorded.event).text
+    assert text == "port_listening: fail (hidden=no, pids=4 2, port=8220)"
 
 
 def test_trouble_is_told_with_its_arithmetic():

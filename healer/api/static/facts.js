@@ -80,7 +80,9 @@ function Value({ name, of }) {
   }
   if (!isObject(of)) return plain(name, of);
   const [said, told] = headline(of);
-  const rest = Object.fromEntries(Object.entries(of).filter(([each]) => !told.includes(each)));
+  // A check's facts are its own.
+  const whole = isObject(of.facts) ? { ...of, ...of.facts, facts: null } : of;
+  const rest = Object.fromEntries(Object.entries(whole).filter(([each]) => !told.includes(each)));
   return html`${said}<${Facts} of=${rest} />`;
 }
 

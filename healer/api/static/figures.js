@@ -96,5 +96,5 @@ export function Playbooks() {
 function failed(steps) {
   const most = Object.entries(steps ?? {}).sort((a, b) => b[1] - a[1]).slice(0, 3);
   if (!most.length) return html`<span class="muted">none</span>`;
-  return most.map(([step, count]) => `${step} (${count}×)`).join("; ");
+  return most.map(([step, count]) => `${words(step)} (${count}×)`).join("; ");
 }

@@ -17,6 +17,7 @@ export function clock(instant, { date = false, millis = false } = {}) {
 
 export function duration(seconds) {
   if (seconds == null) return "–";
+  if (seconds > 0 && seconds < 0.0005) return "< 1 ms";
   if (seconds < 0.9995) return `${Math.round(seconds * 1000)} ms`;
   if (seconds < 99.5) return `${Number(seconds.toPrecision(3))} s`;
   if (seconds < 5940) return `${Math.round(seconds / 60)} min`;

@@ -19,7 +19,10 @@ from healer.store.url import postgres_log
 if TYPE_CHECKING:
     from replay.database import DatabaseArchive
 
-__all__ = ["Archive", "FileArchive", "Row", "open_database"]
+__all__ = ["LAST", "Archive", "FileArchive", "Row", "open_database"]
+
+LAST: Final = (1 << 63) - 1
+"""The highest position that there can be."""
 
 _BATCH: Final = 1000
 
@@ -51,9 +54,14 @@ class Archive(Protocol):
     def again(self) -> Callable[[], AbstractContextManager[Archive]]:
         """How another process opens it; can be pickled."""
 
-    def rows(self) -> Iterator[Sequence[Row]]:
-        """All events in order of position, in batches; raises StoreError where the store is
-        damaged."""
+    def seam(self, middle: int) -> tuple[int, bytes] | None:
+        """Where rows can be read in two parts: the position and the stored hash of the last event
+        up to `middle`, or of the last one in an archive; None where there is none. Raises as
+        `rows`."""
+
+    def rows(self, *, after: int = 0, until: int | None = None) -> Iterator[Sequence[Row]]:
+        """All events in order of position, in batches; with `after` and `until`, a `seam` or the
+        end, those in between. Raises StoreError where the store is damaged."""
 
     def notes(self) -> Iterator[str]:
         """The texts of all checkpoints, in the order of their signing; raises as `rows`."""
@@ -104,22 +112,32 @@ class FileArchive:
         (number,) = self._connection.execute(query).fetchone()
         return int(number or 0)
 
-    def rows(self) -> Iterator[Sequence[Row]]:
+    def seam(self, middle: int) -> tuple[int, bytes] | None:
+        """See `Archive.seam`."""
+        if self.segments and middle <= self.segments[-1].last:
+            return self.segments[-1].last, self.segments[-1].head
+        with refusals(f"read {self._file}"):
+            query = "SELECT position, hash FROM event WHERE position <= ? ORDER BY position DESC"
+            found = self._connection.execute(f"{query} LIMIT 1", (middle,)).fetchone()
+        return None if found is None else (found[0], found[1])
+
+    def rows(self, *, after: int = 0, until: int | None = None) -> Iterator[Sequence[Row]]:
         """See `Archive.rows`."""
-        yield from self._archived()
+        yield from self._archived(max(after, self.absent))
         with refusals(f"read {self._file}"):
             cursor = self._connection.execute(
                 "SELECT position, stream, version, topic, time, body, hash FROM event "
-                "ORDER BY position"
+                "WHERE position > ? AND position <= ? ORDER BY position",
+                (after, LAST if until is None else until),
             )
             while batch := cursor.fetchmany(_BATCH):
                 yield batch
 
-    def _archived(self) -> Iterator[Sequence[Row]]:
+    def _archived(self, after: int) -> Iterator[Sequence[Row]]:
         cold = Cold(self.segments)
         try:
             for segment in self.segments:
-                if segment.last <= self.absent:
+                if segment.last <= after:
                     continue
                 with refusals(f"read the archive {segment.path}"):
                     if digest_of(segment) != segment.digest:

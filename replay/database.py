@@ -16,7 +16,7 @@ from healer.store.postgres import schema
 from healer.store.postgres.connection import connect, refusals
 from healer.store.postgres.ledger import require_schema
 from healer.store.postgres.place import locate
-from replay.archive import Archive, Row
+from replay.archive import LAST, Archive, Row
 
 __all__ = ["DatabaseArchive"]
 
@@ -70,12 +70,23 @@ class DatabaseArchive:
         """See `Archive.again`."""
         return partial(DatabaseArchive, self._url)
 
-    def rows(self) -> Iterator[Sequence[Row]]:
+    def seam(self, middle: int) -> tuple[int, bytes] | None:
+        """See `Archive.seam`."""
+        with refusals(f"read {self._place}"):
+            found = self._connection.execute(
+                "SELECT position, hash FROM healer.event WHERE position <= %s "
+                "ORDER BY position DESC LIMIT 1",
+                (middle,),
+            ).fetchone()
+        return None if found is None else (found[0], found[1])
+
+    def rows(self, *, after: int = 0, until: int | None = None) -> Iterator[Sequence[Row]]:
         """See `Archive.rows`."""
         with refusals(f"read {self._place}"), self._connection.cursor("rows") as cursor:
             cursor.execute(
                 "SELECT position, stream, version, topic, time, body, hash FROM healer.event "
-                "ORDER BY position",
+                "WHERE position > %s AND position <= %s ORDER BY position",
+                (after, LAST if until is None else until),
                 binary=True,
             )
             while batch := cursor.fetchmany(_BATCH):

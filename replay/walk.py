@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Final
 
 from healer.errors import StoreError
@@ -10,7 +11,8 @@ from healer.store.chain import genesis, link
 from healer.store.codec import Codec
 from replay.archive import Archive, Row
 from replay.audit import Problem
-from replay.judge import KEPT, NOT_A_ROW, Judge, Schema, Verdict, judging
+from replay.halves import Half, second_half
+from replay.judge import KEPT, NOT_A_ROW, Judge
 from replay.seal import UNSIGNED, Seals
 
 __all__ = ["BESIDE", "Progress", "Walk"]
@@ -68,13 +70,17 @@ class Walk:
         if self._archive.log_id != log_id:
             why = f"it calls itself {self._archive.log_id!r}; {log_id!r} is expected"
             self.add(Problem(0, "", "another_log", f"cannot accept the log: {why}"))
+        archive = self._archive
+        long = self._codec is None and archive.head - archive.absent >= self._beside
         try:
-            for problem in self._seals.look(self._archive.notes()):
-                self.add(problem)
-            self._mark("a checkpoint", self._seals.marks)
-            seen = {each.checkpoint.size: each.checkpoint.head for each in self._seals.unseen}
-            self._mark("the witness", seen)
-            self._look(self._begin(genesis(log_id)))
+            # It begins while the checkpoints are read.
+            with second_half(archive.again()) if long else nullcontext() as second:
+                for problem in self._seals.look(archive.notes()):
+                    self.add(problem)
+                self._mark("a checkpoint", self._seals.marks)
+                seen = {each.checkpoint.size: each.checkpoint.head for each in self._seals.unseen}
+                self._mark("the witness", seen)
+                self._look(self._begin(genesis(log_id)), second)
             if self._deep:
                 self._check_claims()
         except StoreError as error:
@@ -103,31 +109,46 @@ class Walk:
         for size, head in heads.items():
             self._marks.setdefault(size, []).append((who, head))
 
-    def _look(self, start: bytes) -> None:
-        archive = self._archive
-        beside = (
-            self._deep and self._codec is None and archive.head - self._position >= self._beside
-        )
-        if beside:
-            schema = Schema()
-            with judging(archive.again(), archive.head, self._open) as judge:
-                try:
-                    self._pass(start, schema)
-                finally:
-                    self._count(schema.problems, schema.found)
-                    # What was not judged to its end, for whatever reason, is judged here.
-                    verdict = judge.verdict()
-                    whole = verdict is not None and verdict.events == self.events
-                    self._take_over(verdict if verdict and whole else self._rejudged())
+    def _look(self, start: bytes, second: second_half | None) -> None:
+        if second is not None and self._by_two(start, second):
             return
-        alone = Judge(self._open, self._codec) if self._deep else None
+        judge = Judge(self._open, self._codec) if self._deep else None
         try:
-            self._pass(start, alone)
+            self._pass(start, judge)
         finally:
-            if alone is not None:
-                self._take_over(alone.verdict)
+            if judge is not None:
+                self._open = judge.open
+                for problem in judge.problems:
+                    self.add(problem)
+                self.found += judge.found - len(judge.problems)
 
-    def _pass(self, start: bytes, judge: Judge | Schema | None) -> None:
+    def _by_two(self, start: bytes, second: second_half) -> bool:
+        """Whether both halves are sound, looked at at the same time; if not, nothing is known."""
+        archive, begin, end = self._archive, self._position, self._archive.head
+        seam = archive.seam((begin + end) // 2)
+        if seam is None or not begin < seam[0] < end:
+            return False
+        marks = {size: [head for _, head in said] for size, said in self._marks.items()}
+        second.begin(seam, until=end, marks=marks, deep=self._deep)
+        carried = self._open if self._deep else None
+        half = Half(begin, start, marks=marks, streams=self._versions, carried=carried)
+        try:
+            for rows in archive.rows(after=begin, until=seam[0]):
+                if not half.take(rows):
+                    return False
+                self._progress(min(2 * half.position - begin, end), end)
+        except StoreError:
+            return False  # whoever looks at all of it tells of the damage
+        later = second.result()
+        if half.position != seam[0] or later.position != end or not half.followed_by(later):
+            return False
+        if half.judge is not None:
+            self._open = {**half.judge.open, **later.open}
+        self._position, self.events = end, half.events + later.events
+        self._progress(end, end)
+        return True
+
+    def _pass(self, start: bytes, judge: Judge | None) -> None:
         total = self._archive.head
         self._progress(self._position, total)
         previous = start
@@ -136,24 +157,6 @@ class Walk:
             if judge is not None:
                 judge.take(batch)
             self._progress(self._position, total)
-
-    def _rejudged(self) -> Verdict:
-        judge = Judge(self._open, aside=True)
-        try:
-            for batch in self._archive.rows():
-                judge.take(batch)
-        except (StoreError, *NOT_A_ROW):
-            return judge.verdict  # who follows the chain tells of the damage
-        return judge.verdict
-
-    def _take_over(self, verdict: Verdict) -> None:
-        self._open = verdict.open
-        self._count(verdict.kept, verdict.found)
-
-    def _count(self, kept: Sequence[Problem], found: int) -> None:
-        for problem in kept:
-            self.add(problem)
-        self.found += found - len(kept)
 
     def _follow(self, batch: Sequence[Row], previous: bytes) -> bytes:
         versions, marks, after = self._versions, self._marks, self._position

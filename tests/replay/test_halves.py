@@ -1,0 +1,195 @@
+"""A log that two processes look at is judged as by one, and never by nobody."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from healer.store.chain import genesis, link
+from replay.archive import FileArchive, Row
+from replay.halves import Half, second_half
+from replay.judge import Judge
+from replay.verify import verify
+from replay.walk import Walk
+from tests.replay.on_disk import a_day, write
+
+Spoil = Callable[[sqlite3.Connection], object]
+
+
+def _nothing(_connection: sqlite3.Connection) -> None:
+    """A sound log."""
+
+
+def _unreadable(connection: sqlite3.Connection) -> None:
+    connection.execute("UPDATE event SET body = ? WHERE position = 7", (b'{"actor": 1}',))
+
+
+def _of_the_future(connection: sqlite3.Connection) -> None:
+    connection.execute("UPDATE event SET topic = 'issue.detected.v9' WHERE position = 6")
+
+
+def _illegal(connection: sqlite3.Connection) -> None:
+    """The issue ends, and goes on."""
+    stream, version = connection.execute(
+        "SELECT stream, version FROM event WHERE topic = 'issue.verified.v1'"
+    ).fetchone()
+    connection.execute(
+        "UPDATE event SET stream = ?, version = ? "
+        "WHERE position = (SELECT max(position) FROM event)",
+        (stream, version + 1),
+    )
+
+
+def _no_rows(connection: sqlite3.Connection) -> None:
+    """A table of the same name without its types."""
+    connection.execute("CREATE TABLE other AS SELECT * FROM event")
+    connection.execute("DROP TABLE event")
+    connection.execute("ALTER TABLE other RENAME TO event")
+    connection.execute("UPDATE event SET body = 5, version = 'x' WHERE position = 9")
+
+
+@pytest.mark.parametrize("spoil", [_nothing, _unreadable, _of_the_future, _illegal, _no_rows])
+async def test_two_processes_find_what_one_finds(tmp_path: Path, spoil: Spoil) -> None:
+    file = tmp_path / "log.db"
+    await write(file, a_day().facts)
+    with closing(sqlite3.connect(file)) as connection, connection:
+        for (name,) in connection.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+        ).fetchall():
+            connection.execute(f"DROP TRIGGER {name}")
+        spoil(connection)
+    alone, beside = verify(file), verify(file, beside=1)
+    assert beside == alone
+    assert alone.ok is (spoil is _nothing)
+
+
+async def test_two_halves_of_a_sound_log_are_sound_wherever_it_is_cut(tmp_path: Path) -> None:
+    rows = await _rows(tmp_path)
+    assert all(_in_halves(rows, at) for at in range(1, len(rows)))
+    assert _in_order(rows)
+
+
+async def test_halves_are_sound_only_where_the_whole_is(tmp_path: Path) -> None:
+    """Every event left out, told twice, told of another issue or earlier, with hashes that
+    fit: cut anywhere, two halves never pass what one look at all of it does not, nor the reverse."""
+    rows = await _rows(tmp_path)
+    streams = sorted({stream for _, stream, *_ in rows})
+    wrong = 0
+    for at, row in enumerate(rows):
+        changed = [
+            [*rows[:at], *rows[at + 1 :]],
+            [*rows[:at], row, *rows[at:]],
+            [*rows[: at // 2], row, *rows[at // 2 : at], *rows[at + 1 :]],
+            *(
+                [*rows[:at], (row[0], stream, *row[2:]), *rows[at + 1 :]]
+                for stream in streams
+                if stream != row[1]
+            ),
+        ]
+        for keeps_versions in (False, True):
+            for attacked in changed:
+                told = _fitting(attacked, keeps_versions=keeps_versions)
+                expected = _in_order(told)
+                wrong += not expected
+                for cut in {1, at - 1, at, at + 1, len(told) // 2, len(told) - 1}:
+                    if 0 < cut < len(told):
+                        assert _in_halves(told, cut) is expected, (at, cut)
+    assert wrong > len(rows)
+
+
+async def _rows(directory: Path) -> list[Row]:
+    await write(directory / "log.db", a_day().facts)
+    with FileArchive(directory / "log.db") as archive:
+        return [row for rows in archive.rows() for row in rows]
+
+
+def _fitting(rows: list[Row], *, keeps_versions: bool) -> list[Row]:
+    """The rows with positions and hashes that fit, and versions too unless they are kept."""
+    versions: dict[str, int] = {}
+    previous, told = genesis("log-1"), []
+    for position, (_, stream, version, topic, time, body, _) in enumerate(rows, start=1):
+        versions[stream] = version if keeps_versions else versions.get(stream, 0) + 1
+        place = (previous, position, stream, versions[stream])
+        previous = link(*place, topic=topic, body=body)
+        told.append((position, stream, versions[stream], topic, time, body, previous))
+    return told
+
+
+def _in_order(rows: list[Row]) -> bool:
+    """Whether one look at all of it finds nothing: the judge, and each stream's versions."""
+    judge, versions = Judge({}), dict[str, int]()
+    judge.take(rows)
+    for _, stream, version, *_ in rows:
+        if version != versions.get(stream, 0) + 1:
+            return False
+        versions[stream] = version
+    return judge.found == 0
+
+
+def _in_halves(rows: list[Row], cut: int) -> bool:
+    one = Half(0, genesis("log-1"), marks={}, streams={}, carried={})
+    two = Half(cut, rows[cut - 1][-1], marks={}, streams=None, carried={})
+    one.take(rows[:cut])
+    two.take(rows[cut:])
+    whole = one.followed_by(two.later())
+    if whole:
+        judge = Judge({})
+        judge.take(rows)
+        assert one.judge is not None
+        assert {**one.judge.open, **two.later().open} == judge.open
+    return whole
+
+
+@pytest.mark.parametrize("part", range(6))
+async def test_a_half_whose_rows_do_not_fit_is_not_sound(tmp_path: Path, part: int) -> None:
+    rows = await _rows(tmp_path)
+    other = {0: 3, 1: "another", 2: 9, 3: "issue.detected.v9", 5: b"{}", 6: bytes(32)}
+    row = list(rows[1])
+    row[list(other)[part]] = list(other.values())[part]
+    half = Half(0, genesis("log-1"), marks={}, streams={}, carried={})
+    assert half.take(rows[:1])
+    assert not half.take([tuple(row)])  # type: ignore[list-item]
+    assert not half.sound
+
+
+async def test_a_half_is_what_was_signed(tmp_path: Path) -> None:
+    rows = await _rows(tmp_path)
+    for head, sound in ((rows[4][-1], True), (bytes(32), False)):
+        half = Half(0, genesis("log-1"), marks={5: [head]}, streams={}, carried={})
+        assert half.take(rows) is sound
+
+
+async def test_two_processes_look_at_a_sound_log_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise they would find nothing, and cost more than one."""
+    file = tmp_path / "log.db"
+    await write(file, a_day().facts)
+    seen: list[tuple[int, int]] = []
+    monkeypatch.setattr(Walk, "_follow", None)
+    report = verify(file, beside=1, on_progress=lambda *done: seen.append(done))
+    assert report.ok
+    assert report == replace(report, events=seen[-1][1])
+    assert seen[-1][0] == seen[-1][1]
+
+
+class _Deadly:
+    def __reduce__(self) -> tuple[Callable[[int], None], tuple[int]]:
+        return os._exit, (1,)
+
+
+async def test_a_process_that_dies_has_found_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "log.db"
+    await write(file, a_day().facts)
+    with second_half(partial(FileArchive, file)) as second:
+        second.begin((5, _Deadly()), until=9, marks={}, deep=True)  # type: ignore[arg-type]
+        assert not second.result().sound
+        second.begin((5, bytes(32)), until=9, marks={}, deep=True)
+        assert not second.result().sound

@@ -69,8 +69,8 @@ def verify(
     `witness` is the file that received its checkpoints, `public_key` its first key in hex, `log_id`
     its name; what is given is believed more than what the log says of itself. Without `deep` events
     are hashed and counted and not decoded: neither their schema nor the legality of what they say
-    is looked at, which takes half of the work. A file with `beside` events or more is judged by
-    a second process. Blocks.
+    is looked at, which takes half of the work. A log of `beside` events or more is looked
+    at by two processes, half each. Blocks.
 
     Raises:
         StoreError: there is nothing to verify: the log or the witness cannot be read, or

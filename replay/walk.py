@@ -125,14 +125,14 @@ class Walk:
     def _by_two(self, start: bytes, second: second_half) -> bool:
         """Whether both halves are sound, looked at at the same time; if not, nothing is known."""
         archive, begin, end = self._archive, self._position, self._archive.head
-        seam = archive.seam((begin + end) // 2)
-        if seam is None or not begin < seam[0] < end:
-            return False
         marks = {size: [head for _, head in said] for size, said in self._marks.items()}
-        second.begin(seam, until=end, marks=marks, deep=self._deep)
         carried = self._open if self._deep else None
         half = Half(begin, start, marks=marks, streams=self._versions, carried=carried)
         try:
+            seam = archive.seam((begin + end) // 2)
+            if seam is None or not begin < seam[0] < end:
+                return False
+            second.begin(seam, until=end, marks=marks, deep=self._deep)
             for rows in archive.rows(after=begin, until=seam[0]):
                 if not half.take(rows):
                     return False

@@ -38,11 +38,20 @@ PARTS: Final = {
     "verifier": Part(
         modules=tuple(
             f"replay/{name}.py"
-            for name in ("audit", "independent", "judge", "seal", "transition", "verify", "walk")
+            for name in (
+                "audit",
+                "halves",
+                "independent",
+                "judge",
+                "seal",
+                "transition",
+                "verify",
+                "walk",
+            )
         ),
         tests=(
             "tests/replay/test_audit.py",
-            "tests/replay/test_judge.py",
+            "tests/replay/test_halves.py",
             "tests/replay/test_verify.py",
         ),
     ),

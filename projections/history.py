@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
-from typing import Final, Protocol
+from operator import attrgetter
+from typing import Any, Final, Protocol
 
-import orjson
+import msgspec
 
 from healer.domain.events import (
     ApprovalDenied,
@@ -33,7 +34,7 @@ from healer.domain.events import (
     VerificationRecorded,
 )
 from healer.errors import HealerError
-from healer.store.compiled import sparse
+from healer.store.compiled import LightEvidence, plain, sparse
 from projections.action import actions
 from projections.book import COMPONENT_EVENTS, FLEET_EVENTS, follow_issues
 from projections.projection import Cases, Json, Projection, micros
@@ -55,14 +56,104 @@ __all__ = [
 _LONGEST_PAGE: Final = 1000
 
 
+class _Kept(msgspec.Struct, array_like=True, gc=False):
+    """A record as it stands on the shelf, as it stands in memory: instants are datetimes, durations
+    microseconds, and what a field would say by its default is left out only when it is shown."""
+
+    position: int
+    issue_id: str
+    timestamp: datetime
+    ended: datetime | None
+    component: str
+    host: str
+    port: int
+    issue_type: str
+    detected_as: str
+    severity: str
+    criticality: str
+    node: str
+    state: str
+    outcome: str
+    reason: str | None
+    healed_by: str | None
+    chosen_by: str | None
+    approval: str | None
+    actions: list[str]
+    seen_after: int | None
+    resolved_in: int | None
+    evidence: LightEvidence
+    findings: tuple[str, ...]
+    recommendations: tuple[str, ...]
+    attempt: int
+    recurrence: int
+    previous: str | None
+    playbooks: list[str]
+    withheld: list[tuple[datetime, str, str | None, dict[str, float], float | None]]
+    escalations: list[tuple[datetime, str]]
+
+    def view(self) -> Json:
+        """See `FullRecord.view`."""
+        return {
+            "position": self.position,
+            "issue_id": self.issue_id,
+            "timestamp": instant(self.timestamp),
+            "ended": instant(self.ended),
+            "component": self.component,
+            "host": self.host,
+            "port": self.port,
+            "issue_type": self.issue_type,
+            "detected_as": self.detected_as,
+            "severity": self.severity,
+            "criticality": self.criticality,
+            "node": self.node,
+            "state": self.state,
+            "outcome": self.outcome,
+            "success": None if self.ended is None else self.outcome != Outcome.FAILED,
+            "reason": self.reason,
+            "healed_by": self.healed_by,
+            "chosen_by": self.chosen_by,
+            "approval": self.approval,
+            "playbooks_executed": self.playbooks,
+            "actions_taken": list(self.actions),
+            "time_to_detect": _seconds(self.seen_after),
+            "time_to_resolution": _seconds(self.resolved_in),
+            "evidence": sparse(self.evidence),
+            "findings": list(self.findings),
+            "recommendations": list(self.recommendations),
+            "withheld": [
+                {
+                    "timestamp": instant(moment),
+                    "reason": reason,
+                    "cause": cause,
+                    "arithmetic": arithmetic,
+                    "retry_in": retry_in,
+                }
+                for moment, reason, cause, arithmetic, retry_in in self.withheld
+            ],
+            "escalations": [
+                {"timestamp": instant(moment), "reason": reason}
+                for moment, reason in self.escalations
+            ],
+            "attempt": self.attempt,
+            "recurrence": self.recurrence,
+            "previous": self.previous,
+        }
+
+
+_encode: Final = msgspec.msgpack.Encoder(enc_hook=plain).encode
+_decode: Final = msgspec.msgpack.Decoder(_Kept).decode
+_same: Final = attrgetter(*_Kept.__struct_fields__[:-3])
+"""The fields that a record has under the same names: all but the last three."""
+
+
 class FullRecord(IssueRecord):
-    """All that a person wants to see of an issue. `evidence` is kept as JSON: it is small so."""
+    """All that a person wants to see of an issue."""
 
     __slots__ = ("actions", "approval", "chosen_by", "evidence", "findings", "recommendations")
 
     def __init__(self, position: int, event: IssueDetected) -> None:
         super().__init__(position, event)
-        self.evidence = orjson.dumps(sparse(event.evidence))
+        self.evidence = event.evidence
         self.actions: list[str] = []
         self.findings: tuple[str, ...] = ()
         self.recommendations: tuple[str, ...] = ()
@@ -71,7 +162,7 @@ class FullRecord(IssueRecord):
 
     def diagnosed(self, event: DiagnosisCompleted) -> None:
         super().diagnosed(event)
-        self.findings = tuple(finding.code for finding in event.findings)
+        self.findings = tuple([finding.code for finding in event.findings])
         self.recommendations = event.recommendations
 
     def routed(self, event: RouteChosen) -> None:
@@ -99,7 +190,7 @@ class FullRecord(IssueRecord):
         self.actions += actions(event)
 
     def shelved(self) -> Shelved:
-        """The record as it is found and shown once its issue has ended."""
+        """The record as it is found, and kept once its issue has ended."""
         return Shelved(
             self.position,
             self.issue_id,
@@ -107,59 +198,24 @@ class FullRecord(IssueRecord):
             self.issue_type,
             self.outcome,
             micros(self.timestamp),
-            orjson.dumps(self._shown(orjson.Fragment(self.evidence))),
+            _encode(self._fields()),
         )
 
     def view(self) -> Json:
         """The record as JSON; durations in seconds, times of finished issues only."""
-        return self._shown(orjson.loads(self.evidence))
+        return _Kept(*self._fields()).view()
 
-    def _shown(self, evidence: Json) -> Json:
-        return {
-            "position": self.position,
-            "issue_id": self.issue_id,
-            "timestamp": instant(self.timestamp),
-            "ended": instant(self.ended),
-            "component": self.component,
-            "host": self.host,
-            "port": self.port,
-            "issue_type": self.issue_type,
-            "detected_as": self.detected_as,
-            "severity": self.severity,
-            "criticality": self.criticality,
-            "node": self.node,
-            "state": self.state,
-            "outcome": self.outcome,
-            "success": self.success,
-            "reason": self.reason,
-            "healed_by": self.healed_by,
-            "chosen_by": self.chosen_by,
-            "approval": self.approval,
-            "playbooks_executed": [run.playbook for run in self.runs],
-            "actions_taken": list(self.actions),
-            "time_to_detect": _seconds(self.seen_after),
-            "time_to_resolution": _seconds(self.resolved_in),
-            "evidence": evidence,
-            "findings": list(self.findings),
-            "recommendations": list(self.recommendations),
-            "withheld": [
-                {
-                    "timestamp": instant(event.timestamp),
-                    "reason": event.reason,
-                    "cause": event.cause,
-                    "arithmetic": event.arithmetic,
-                    "retry_in": event.retry_in,
-                }
-                for event in self.withheld
+    def _fields(self) -> tuple[Any, ...]:
+        """Those of `_Kept`."""
+        return (
+            *_same(self),
+            [run.playbook for run in self.runs],
+            [
+                (each.timestamp, each.reason, each.cause, each.arithmetic, each.retry_in)
+                for each in self.withheld
             ],
-            "escalations": [
-                {"timestamp": instant(event.timestamp), "reason": event.reason}
-                for event in self.escalations
-            ],
-            "attempt": self.attempt,
-            "recurrence": self.recurrence,
-            "previous": self.previous,
-        }
+            [(each.timestamp, each.reason) for each in self.escalations],
+        )
 
 
 def _seconds(duration: int | None) -> float | None:
@@ -219,7 +275,7 @@ def _newest_first(record: Shelved) -> int:
 
 def shown(record: Shelved) -> Json:
     """The record as JSON, see `FullRecord.view`."""
-    return orjson.loads(record.body)
+    return _decode(record.body).view()
 
 
 class HistoryQueryError(HealerError):

@@ -11,7 +11,7 @@ from typing import Final, Protocol, runtime_checkable
 from healer.store.cold import Cold, segments_of
 from healer.store.connection import connect, refusals
 
-__all__ = ["ESCAPE", "Lean", "LeanBatch", "LeanRow", "lean_rows"]
+__all__ = ["BACKSLASH", "ESCAPE", "Lean", "LeanBatch", "LeanRow", "lean_rows"]
 
 LeanRow = tuple[int, str, int, str, bytes]
 """Position, stream, version, topic, body."""
@@ -19,7 +19,8 @@ LeanRow = tuple[int, str, int, str, bytes]
 LeanBatch = tuple[list[LeanRow], int, int]
 """Rows, the position that they reach to, and the latest time up to there that was seen."""
 
-ESCAPE: Final = b"\\u"
+BACKSLASH: Final = b"\\"
+ESCAPE: Final = BACKSLASH + b"u"
 """What any text in a body may hide behind."""
 
 _BATCH: Final = 1024

@@ -26,9 +26,6 @@ NO_PLAYBOOK: Final = "none"
 """The action of an empty route: look again, and tell a person."""
 
 _PEOPLE: Final = ("api", "cli")
-_KNOWN: Final = tuple((code, f"finding_{code}") for code in FINDINGS)
-_CODES: Final = frozenset(FINDINGS)
-_NOT_FOUND: Final[Json] = {column: False for _, column in _KNOWN}
 
 
 class OpenIssue:
@@ -59,74 +56,65 @@ class OpenIssue:
         detected = self.event
         evidence = detected.evidence
         reported = detected.actor.startswith(_PEOPLE)
-        known = past.features(now, total=self.before, failed=self.failed, mine=self.detected)
-        row: dict[str, Json] = {
-            "decision_id": event.event_id,
-            "position": position,
-            "time": now,
-            "issue_id": event.originator_id,
-            "component": self.component,
-            "node": event.node,
-            "issue_type": str(event.issue_type),
-            "detected_as": str(detected.issue_type),
-            "severity": str(detected.severity),
-            "reported": reported,
-            "seen_after": None if reported else detected.seen_after,
-            "recurrence": detected.recurrence,
-            "epoch": detected.epoch,
-            "ordinal": self.ordinal,
-            "probe_reason": None if evidence.probe is None else str(evidence.probe.reason),
-            "process_exited": evidence.exit is not None or evidence.alive is False,
-            "exit_code": None if evidence.exit is None else evidence.exit.code,
-            "exit_signal": None if evidence.exit is None else evidence.exit.signal,
-            "listeners": len(evidence.listeners),
-            **known,
-            "criticality": str(detected.criticality),
-            **_found(self.findings),
-            **_chosen(event),
-        }
+        past_known = past.features(now, total=self.before, failed=self.failed, mine=self.detected)
+        past_known[0] = str(detected.criticality)
+        codes = [finding.code for finding in self.findings]
+        playbooks = [playbook.name for playbook in event.playbooks]
+        action = playbooks[0] if playbooks else NO_PLAYBOOK
+        known: list[Json] = [
+            event.event_id,
+            position,
+            now,
+            event.originator_id,
+            self.component,
+            event.node,
+            str(event.issue_type),
+            str(detected.issue_type),
+            str(detected.severity),
+            reported,
+            None if reported else detected.seen_after,
+            detected.recurrence,
+            detected.epoch,
+            self.ordinal,
+            None if evidence.probe is None else str(evidence.probe.reason),
+            evidence.exit is not None or evidence.alive is False,
+            None if evidence.exit is None else evidence.exit.code,
+            None if evidence.exit is None else evidence.exit.signal,
+            len(evidence.listeners),
+            *past_known,
+            codes,
+            *[code in codes for code in FINDINGS],
+            list(event.candidates),
+            list(event.probabilities),
+            playbooks,
+            [skipped.playbook for skipped in event.skipped],
+            action,
+            _propensity(event, playbooks),
+            event.chosen_by,
+        ]
         self.ordinal += 1
-        self.decision = Decision(row, now)
+        self.decision = Decision(known, action, now)
         return self.decision
 
 
-def _found(findings: Sequence[Finding]) -> dict[str, Json]:
-    codes = [finding.code for finding in findings]
-    hot = {f"finding_{code}": True for code in codes if code in _CODES}
-    return {"findings": codes, **_NOT_FOUND, **hot}
-
-
-def _chosen(event: RouteChosen) -> dict[str, Json]:
-    playbooks = [playbook.name for playbook in event.playbooks]
-    action = playbooks[0] if playbooks else NO_PLAYBOOK
-    propensity: float | None
+def _propensity(event: RouteChosen, playbooks: Sequence[str]) -> float | None:
     if not playbooks:
         # What the candidates leave: nothing was chosen first of them.
-        propensity = max(0.0, 1.0 - sum(event.probabilities))
-    else:
-        named = dict(zip(event.candidates, event.probabilities, strict=False))
-        propensity = named.get(action)
-    return {
-        "candidates": list(event.candidates),
-        "probabilities": list(event.probabilities),
-        "playbooks": playbooks,
-        "skipped": [skipped.playbook for skipped in event.skipped],
-        "action": action,
-        "propensity": propensity,
-        "chosen_by": event.chosen_by,
-    }
+        return max(0.0, 1.0 - sum(event.probabilities))
+    return dict(zip(event.candidates, event.probabilities, strict=False)).get(playbooks[0])
 
 
 class Decision:
-    """A decision and what came of it so far. `known` is complete from the beginning; the labels
-    follow. `ended` is when its issue ended, in microseconds."""
+    """A decision and what came of it so far. `known` are the values before the labels, complete
+    from the beginning. `ended` is when its issue ended, in microseconds."""
 
-    __slots__ = ("attempt", "began", "cured_by", "cured_by_action", "ended", "known", "made",
-                 "outcome", "ran", "reason", "resolved_in", "withheld_reason",
+    __slots__ = ("action", "attempt", "began", "cured_by", "cured_by_action", "ended", "known",
+                 "made", "outcome", "ran", "reason", "resolved_in", "withheld_reason",
                  "withholdings")  # fmt: skip
 
-    def __init__(self, known: dict[str, Json], made: int) -> None:
+    def __init__(self, known: list[Json], action: str, made: int) -> None:
         self.known = known
+        self.action = action
         self.made = made
         self.ran = False
         self.began: int | None = None
@@ -142,7 +130,7 @@ class Decision:
 
     @property
     def _nothing_to_do(self) -> bool:
-        return bool(self.known["action"] == NO_PLAYBOOK)
+        return self.action == NO_PLAYBOOK
 
     def remediating(self, event: RemediationStarted, now: int) -> None:
         self.began, self.attempt = now, event.attempt
@@ -165,7 +153,7 @@ class Decision:
         self.outcome = "recovered" if event.healed_by is None else "cured"
         self.cured_by = event.healed_by
         if self.ran:
-            self.cured_by_action = event.healed_by == self.known["action"]
+            self.cured_by_action = event.healed_by == self.action
         elif self._nothing_to_do:
             self.cured_by_action = event.healed_by is None
         self._end(event, now)
@@ -181,19 +169,19 @@ class Decision:
         self.resolved_in = event.resolved_in
         self.ended = now
 
-    def row(self, *, recurred: bool | None, again: int | None = None) -> dict[str, Json]:
-        """The whole row; `again` is when the component's next issue was detected."""
-        return {
-            **self.known,
-            "outcome": self.outcome,
-            "reason": self.reason,
-            "cured_by": self.cured_by,
-            "cured_by_action": self.cured_by_action,
-            "attempt": self.attempt,
-            "waited": None if self.began is None else seconds(self.made, self.began),
-            "withholdings": self.withholdings,
-            "withheld_reason": self.withheld_reason,
-            "time_to_resolution": self.resolved_in,
-            "time_to_recurrence": None if again is None else seconds(self.ended, again),
-            "recurred": recurred,
-        }
+    def row(self, *, recurred: bool | None, again: int | None = None) -> list[Json]:
+        """The values of the whole row; `again` is when the component's next issue was detected."""
+        return [
+            *self.known,
+            self.outcome,
+            self.reason,
+            self.cured_by,
+            self.cured_by_action,
+            self.attempt,
+            None if self.began is None else seconds(self.made, self.began),
+            self.withholdings,
+            self.withheld_reason,
+            self.resolved_in,
+            None if again is None else seconds(self.ended, again),
+            recurred,
+        ]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
-import orjson
+from orjson import dumps
 
 from projections.projection import Json
 
@@ -29,10 +29,9 @@ class Digest:
     rows: int = 0
     total: int = 0
 
-    def add(self, row: Mapping[str, Json]) -> None:
+    def add(self, values: Sequence[Json]) -> None:
         """Add a row; all of a set have the same columns in the same order."""
-        data = orjson.dumps([*row.values()])
-        self.total = (self.total + int.from_bytes(sha256(data).digest())) % _MODULUS
+        self.total = (self.total + int.from_bytes(sha256(dumps(values)).digest())) % _MODULUS
         self.rows += 1
 
     def merge(self, other: Digest) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, cast
@@ -20,6 +20,7 @@ from projections.projection import (
     ProjectionStoppedError,
     UnreadableEventError,
     canonical,
+    micros,
 )
 
 __all__ = ["Fold", "Snapshot"]
@@ -50,21 +51,33 @@ class Fold:
         self._states: dict[str, Any] = {
             projection.name: projection.initial() for projection in projections
         }
-        self._routes = self._route()
         self._reader = CompiledReader()
+        self._route()
 
-    def _route(self) -> dict[type[Any], list[tuple[str, Case[Any], Any]]]:
+    def _route(self) -> None:
+        """Find the ways of facts: by class, and by topic with the mark without which they do
+        nothing; of those by topic the ones that do nothing at all are left out."""
         routes: dict[type[Any], list[tuple[str, Case[Any], Any]]] = {
             kind: [] for kind in EVENT_TYPES.values()
         }
+        ticks: list[tuple[Callable[[Any, int], None], Any]] = []
         for name, projection in self._projections.items():
             if name in self.stopped:
                 continue
+            if projection.cases.tick is not None:
+                ticks.append((projection.cases.tick, self._states[name]))
             for kind, case in projection.cases.table().items():
                 if case is not None:
                     routes[kind].append((name, case, self._states[name]))
         # A light event goes the way of the real one.
-        return routes | {LIGHT[kind.TOPIC]: cases for kind, cases in routes.items()}
+        self._routes = routes | {LIGHT[kind.TOPIC]: cases for kind, cases in routes.items()}
+        self._ticks = ticks
+        self._ways: dict[str, _Way] = {}
+        for kind, cases in routes.items():
+            marks = {self._projections[name].cases.marks.get(kind) for name, _, _ in cases}
+            if cases:
+                mark = marks.pop() if len(marks) == 1 else None
+                self._ways[kind.TOPIC] = mark, self._reader.decoder(kind.TOPIC), cases
 
     @property
     def projections(self) -> tuple[Projection[Any], ...]:
@@ -91,43 +104,39 @@ class Fold:
                     case(state, position, event)
                 except Exception as error:
                     self._stop(name, position, error)
+            for tick, state in self._ticks:
+                tick(state, micros(event.timestamp))
 
     @property
     def timed(self) -> bool:
         """Whether a projection wants the times of all events."""
-        return any(each.cases.tick is not None for each in self._projections.values())
+        return bool(self._ticks)
 
     @property
     def skipped(self) -> frozenset[str]:
         """The topics of which nothing but the time is needed (see `consume`)."""
-        going = [each for name, each in self._projections.items() if name not in self.stopped]
-        return frozenset(
-            topic
-            for topic, kind in EVENT_TYPES.items()
-            if all(each.cases.table()[kind] is None or kind in each.cases.timed for each in going)
-        )
+        return frozenset(EVENT_TYPES.keys() - self._ways.keys())
 
     @property
     def marks(self) -> dict[str, bytes]:
         """Topics of whose events none but those that hold this mark is needed (see `consume`)."""
-        ways, _ = self._by_topic()
-        return {topic: mark for topic, (mark, _, _) in ways.items() if mark is not None}
+        return {topic: mark for topic, (mark, _, _) in self._ways.items() if mark is not None}
 
     def consume(self, rows: Iterable[LeanRow], end: int, latest: int) -> None:
         """As `apply`, with all events up to position `end` as they are stored, those of topics in
         `skipped` and those without their mark left out; `latest` is the latest time of all of them.
         The states are the same."""
-        routes, topics = self._by_topic()
+        ways = self._ways
         at = self.position
         for position, stream, version, topic, body in rows:
             if position <= at:
                 continue
-            route = routes.get(topic)
-            if route is None:
-                if topic not in topics:
+            way = ways.get(topic)
+            if way is None:
+                if topic not in EVENT_TYPES:
                     self._one(position, stream, version, topic, body)
                 continue
-            mark, decode, cases = route
+            mark, decode, cases = way
             # One character is found at the speed of memory, and it is in few bodies.
             escaped = BACKSLASH in body and ESCAPE in body
             if mark is not None and mark not in body and not escaped:
@@ -140,7 +149,7 @@ class Fold:
                     event = None
             if event is None or version < 1:
                 self._one(position, stream, version, topic, body)
-                routes, topics = self._by_topic()
+                ways = self._ways
                 continue
             event.originator_id = stream
             event.originator_version = version
@@ -149,27 +158,10 @@ class Fold:
                     case(state, position, event)
                 except Exception as error:
                     self._stop(name, position, error)
-                    routes, topics = self._by_topic()
+                    ways = self._ways
         self.position = max(end, at)
-        for name, projection in self._projections.items():
-            if projection.cases.tick is not None and name not in self.stopped:
-                projection.cases.tick(self._states[name], latest)
-
-    def _by_topic(self) -> tuple[dict[str, _Way], Collection[str]]:
-        """What facts of each topic do, and the mark without which they do nothing; those that do
-        nothing at all are left out."""
-        ways: dict[str, _Way] = {}
-        for topic, kind in EVENT_TYPES.items():
-            cases, marks = [], set()
-            for name, case, state in self._routes[kind]:
-                table = self._projections[name].cases
-                if kind not in table.timed:
-                    cases.append((name, case, state))
-                    marks.add(table.marks.get(kind))
-            if cases:
-                mark = marks.pop() if len(marks) == 1 else None
-                ways[topic] = (mark, self._reader.decoder(topic), cases)
-        return ways, EVENT_TYPES
+        for tick, state in self._ticks:
+            tick(state, latest)
 
     def _one(self, position: int, stream: str, version: int, topic: str, body: bytes) -> None:
         [fact] = self._reader.facts([(position, stream, version, topic, 0, body, b"")])
@@ -181,18 +173,18 @@ class Fold:
         if isinstance(event, Unreadable):
             kind, cause = EVENT_TYPES.get(event.topic), event.error
         for name, projection in self._projections.items():
-            cases = projection.cases
-            if kind is None or cases.needs(kind, event.body):
+            if kind is None or projection.cases.needs(kind, event.body):
                 self._stop(name, position, cause)
-            elif cases.tick is not None and name not in self.stopped:
-                cases.tick(self._states[name], event.time)
+        if kind is not None:
+            for tick, state in self._ticks:
+                tick(state, event.time)
 
     def _stop(self, name: str, position: int, cause: Exception) -> None:
         if name not in self.stopped:
             stopped = ProjectionStoppedError(name, position, cause)
             stopped.__cause__ = cause
             self.stopped[name] = stopped
-            self._routes = self._route()
+            self._route()
 
     def part(self) -> bytes:
         """The states, for another process (see `join`)."""
@@ -233,7 +225,7 @@ class Fold:
         for name in other.names:
             self.stopped.pop(name, None)
         self.stopped |= other.stopped
-        self._routes = self._route()
+        self._route()
 
     def state(self, name: str) -> Any:
         """The state of a projection, to be read and not changed.

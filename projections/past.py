@@ -13,17 +13,14 @@ from projections.training_column import FAILURE_WINDOWS, RESOURCES
 __all__ = ["Past", "micros", "seconds"]
 
 _MICRO: Final = 1_000_000
-_WINDOWS: Final = tuple(
-    (f"failures_{name}", width * _MICRO) for name, width in FAILURE_WINDOWS.items()
-)
-_LONGEST: Final = max(width for _, width in _WINDOWS)
-_RESOURCES: Final = tuple((name, f"resource_{name}") for name in RESOURCES)
+_WINDOWS: Final = tuple(width * _MICRO for width in FAILURE_WINDOWS.values())
+_LONGEST: Final = max(_WINDOWS)
 _NUMBERS: Final = (int, float)
 _HOUR: Final = 3_600 * _MICRO
 _DAY: Final = 24 * _HOUR
 _THURSDAY: Final = 3
 """The weekday of the first of January 1970, from Monday as 0."""
-_NO_RESOURCES: Final[Json] = {column: None for _, column in _RESOURCES}
+_NO_RESOURCES: Final = (None,) * len(RESOURCES)
 
 
 def seconds(since: int | None, now: int) -> float | None:
@@ -36,7 +33,7 @@ class Past:
     """One component. Instants in microseconds since 1970.
 
     `failures` are the detections of the longest window, sorted; `reading` is the last one of the
-    machine that was made for this component.
+    machine that was made for this component, in the order of `RESOURCES`.
     """
 
     criticality: str | None = None
@@ -49,7 +46,7 @@ class Past:
     outcome: str | None = None
     issue_type: str | None = None
     healed_by: str | None = None
-    reading: Json = None
+    reading: tuple[float | None, ...] = _NO_RESOURCES
     read: int | None = None
 
     def fail(self, now: int) -> None:
@@ -63,38 +60,42 @@ class Past:
     def note(self, check: Check, now: int) -> None:
         """The machine was read at `now`; a reading that failed leaves the one before."""
         facts = check.facts
-        figures = {
-            column: float(value)
-            for name, column in _RESOURCES
-            if name in facts and isinstance(value := facts[name], _NUMBERS)
-        }
-        if figures:
-            self.reading, self.read = _NO_RESOURCES | figures, now
+        figures = tuple(
+            [
+                float(value) if isinstance(value := facts.get(name), _NUMBERS) else None
+                for name in RESOURCES
+            ]
+        )
+        if figures != _NO_RESOURCES:
+            self.reading, self.read = figures, now
 
-    def features(
-        self, now: int, *, total: int, failed: int | None, mine: int | None
-    ) -> dict[str, Json]:
-        """The columns of the past as they stand at `now`, in microseconds since 1970.
+    def features(self, now: int, *, total: int, failed: int | None, mine: int | None) -> list[Json]:
+        """The columns of the past as they stand at `now`, in microseconds since 1970, the
+        criticality first.
 
         Of an issue under way only the failures in front of it count: `total` of them, the last at
         `failed`; its own detection, which is among `failures`, was at `mine`.
         """
-        row: dict[str, Json] = {"criticality": self.criticality, "mode": self.mode}
         failures = self.failures
         end = len(failures)
-        for name, width in _WINDOWS:
-            begun = now - width
-            own = mine is not None and mine >= begun
-            row[name] = end - bisect_left(failures, begun) - own
-        row["failures_total"] = total
-        row["since_last_failure"] = seconds(failed, now)
-        row["since_last_heal"] = seconds(self.healed, now)
-        row["process_age"] = seconds(self.adopted, now)
-        row["previous_outcome"] = self.outcome
-        row["previous_issue_type"] = self.issue_type
-        row["previous_healed_by"] = self.healed_by
-        row |= _NO_RESOURCES if self.reading is None else self.reading
-        row["resource_age"] = seconds(self.read, now)
-        row["hour"] = now // _HOUR % 24
-        row["weekday"] = (now // _DAY + _THURSDAY) % 7
-        return row
+        return [
+            self.criticality,
+            self.mode,
+            *[
+                end
+                - bisect_left(failures, now - width)
+                - (mine is not None and mine >= now - width)
+                for width in _WINDOWS
+            ],
+            total,
+            seconds(failed, now),
+            seconds(self.healed, now),
+            seconds(self.adopted, now),
+            self.outcome,
+            self.issue_type,
+            self.healed_by,
+            *self.reading,
+            seconds(self.read, now),
+            now // _HOUR % 24,
+            (now // _DAY + _THURSDAY) % 7,
+        ]

@@ -88,7 +88,6 @@ class Cases(Generic[S]):
     def __init__(self) -> None:
         self._table: dict[type[Event], Case[S] | None] = {}
         self.tick: Callable[[S, int], None] | None = None
-        self.timed: set[type[Event]] = set()
         self.marks: dict[type[Event], bytes] = {}
 
     def on(
@@ -107,26 +106,19 @@ class Cases(Generic[S]):
         for kind in kinds:
             self._set(kind, None)
 
-    def time_only(self, tick: Callable[[S, int], None], *kinds: type[Event]) -> None:
-        """Say that of facts of these classes only the time counts: `tick` takes it, in microseconds
-        since 1970, in whatever order. A fold from rows does not decode them."""
-
-        def case(state: S, _position: int, event: Any) -> None:
-            tick(state, micros(event.timestamp))
-
+    def timed(self, tick: Callable[[S, int], None]) -> None:
+        """Say that the latest of the times of all facts counts, of those that are ignored too:
+        `tick` takes times in microseconds since 1970, in whatever order, not each of them."""
         self.tick = tick
-        self.timed.update(kinds)
-        for kind in kinds:
-            self._set(kind, case)
 
     def marked(self, kind: type[Event], mark: bytes) -> None:
-        """Say that a fact of class `kind` counts only (its time apart, see `time_only`) when its
-        body holds `mark`, or hides it behind an escape: of the others none is decoded."""
+        """Say that a fact of class `kind` counts only (its time apart, see `timed`) when its body
+        holds `mark`, or hides it behind an escape: of the others none is decoded."""
         self.marks[kind] = mark
 
     def needs(self, kind: type[Event], body: bytes) -> bool:
         """Whether more than the time of a fact with this body counts."""
-        if self._table[kind] is None or kind in self.timed:
+        if self._table[kind] is None:
             return False
         mark = self.marks.get(kind)
         return mark is None or mark in body or b"\\u" in body
@@ -179,6 +171,8 @@ class Projection(Generic[S]):
             raise UnreadableEventError(type(event).__name__) from None
         if case is not None:
             case(state, recorded.position, event)
+        if self.cases.tick is not None:
+            self.cases.tick(state, micros(event.timestamp))
         return state
 
 

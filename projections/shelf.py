@@ -62,7 +62,7 @@ COMMIT;
 
 class Shelved(NamedTuple):
     """An ended issue: the position and time (microseconds since 1970) of its detection, what it is
-    found by, and `body`, its whole record as JSON."""
+    found by, and `body`, its whole record in MessagePack (see `history.shown`)."""
 
     position: int
     issue: str

@@ -89,7 +89,6 @@ _cases: Cases[Training] = Cases()
 def _on_component(kind: type[ComponentEvent], case: Callable[..., None] | None) -> None:
     def settled(state: Training, position: int, event: ComponentEvent) -> None:
         now = micros(event.timestamp)
-        state.latest = max(state.latest, now)
         life = state.life(event.component)  # type: ignore[attr-defined]
         state.settle(life, now, again=False)
         if case is not None:
@@ -104,11 +103,9 @@ def _tick(state: Training, now: int) -> None:
 
 def _on_issue(kind: type[Event], case: Callable[..., None]) -> None:
     def known(state: Training, position: int, event: Event) -> None:
-        now = micros(event.timestamp)
-        state.latest = max(state.latest, now)
         issue = state.open.get(event.originator_id)
         if issue is not None:
-            case(state, position, event, issue, now)
+            case(state, position, event, issue)
 
     _cases.on(kind)(known)
 
@@ -116,7 +113,6 @@ def _on_issue(kind: type[Event], case: Callable[..., None]) -> None:
 @_cases.on(IssueDetected)
 def _detected(state: Training, _position: int, event: IssueDetected) -> None:
     now = micros(event.timestamp)
-    state.latest = max(state.latest, now)
     life = state.life(event.component)
     state.settle(life, now, again=True)
     if life.windows:
@@ -129,67 +125,61 @@ def _detected(state: Training, _position: int, event: IssueDetected) -> None:
     life.past.criticality = str(event.criticality)
 
 
-def _checked(
-    state: Training, _position: int, event: CheckRecorded, issue: OpenIssue, now: int
-) -> None:
+def _checked(state: Training, _position: int, event: CheckRecorded, issue: OpenIssue) -> None:
     if event.check.name == _RESOURCES:
-        state.life(issue.component).past.note(event.check, now)
+        state.life(issue.component).past.note(event.check, micros(event.timestamp))
 
 
 def _diagnosed(
-    _state: Training, _position: int, event: DiagnosisCompleted, issue: OpenIssue, _now: int
+    _state: Training, _position: int, event: DiagnosisCompleted, issue: OpenIssue
 ) -> None:
     issue.diagnosed(event)
 
 
-def _routed(state: Training, position: int, event: RouteChosen, issue: OpenIssue, now: int) -> None:
+def _routed(state: Training, position: int, event: RouteChosen, issue: OpenIssue) -> None:
     if issue.decision is not None:
         issue.decision.rerouted()
-        state.emit(DECISIONS, issue.decision.row(recurred=None))
+        state.decided(issue.decision, recurred=None, again=None)
     state.ask(issue.component, position)
-    issue.decide(position, event, state.life(issue.component).past, now)
+    past = state.life(issue.component).past
+    issue.decide(position, event, past, micros(event.timestamp))
 
 
 def _remediating(
-    state: Training, _position: int, event: RemediationStarted, issue: OpenIssue, now: int
+    state: Training, _position: int, event: RemediationStarted, issue: OpenIssue
 ) -> None:
+    now = micros(event.timestamp)
     state.life(issue.component).past.healed = now
     if issue.decision is not None:
         issue.decision.remediating(event, now)
 
 
 def _playbook_started(
-    _state: Training, _position: int, event: PlaybookStarted, issue: OpenIssue, _now: int
+    _state: Training, _position: int, event: PlaybookStarted, issue: OpenIssue
 ) -> None:
     if issue.decision is not None:
         issue.decision.playbook_started(event)
 
 
-def _withheld(
-    _state: Training, _position: int, event: HealWithheld, issue: OpenIssue, _now: int
-) -> None:
+def _withheld(_state: Training, _position: int, event: HealWithheld, issue: OpenIssue) -> None:
     if issue.decision is not None:
         issue.decision.withheld(event)
 
 
-def _verified(
-    state: Training, _position: int, event: IssueVerified, issue: OpenIssue, now: int
-) -> None:
+def _verified(state: Training, _position: int, event: IssueVerified, issue: OpenIssue) -> None:
     past = _ended(state, event.originator_id, issue)
     past.healed_by = event.healed_by
     past.outcome = "recovered" if event.healed_by is None else "healed"
     if issue.decision is not None:
-        issue.decision.verified(event, now)
+        issue.decision.verified(event, micros(event.timestamp))
 
 
-def _failed(
-    state: Training, _position: int, event: IssueFailed, issue: OpenIssue, now: int
-) -> None:
+def _failed(state: Training, _position: int, event: IssueFailed, issue: OpenIssue) -> None:
     past = _ended(state, event.originator_id, issue)
     past.healed_by = None
     past.outcome = "failed"
     if issue.decision is not None:
-        issue.decision.failed(event, now)
+        issue.decision.failed(event, micros(event.timestamp))
 
 
 def _ended(state: Training, issue_id: str, issue: OpenIssue) -> Past:
@@ -246,8 +236,8 @@ _on_issue(HealWithheld, _withheld)
 _on_issue(IssueVerified, _verified)
 _on_issue(IssueFailed, _failed)
 _cases.marked(CheckRecorded, _RESOURCES.encode())
-_cases.time_only(
-    _tick,
+_cases.timed(_tick)
+_cases.ignore(
     DiagnosisStarted,
     ApprovalRequested,
     ApprovalGranted,
@@ -289,14 +279,14 @@ def _view(state: Training) -> Json:
     outcomes = state.outcomes.copy()
     censored = 0
     for table, row in state.waiting():
-        digests[table].add(row)
+        digests[table].add([*row.values()])
         if table == DECISIONS:
             outcomes[row["outcome"] or "open"] += 1
         else:
             censored += row["censored"]
     answers = Digest()
     for answer in state.dependencies.answers():
-        answers.add(answer)
+        answers.add([*answer.values()])
     return {
         "recurrence_window": state.recurrence_window / _MICRO,
         "decisions": {**digests[DECISIONS].view(), "outcomes": dict(outcomes)},

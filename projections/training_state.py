@@ -13,6 +13,7 @@ from projections.digest import Digest
 from projections.health_window import Window
 from projections.past import Past
 from projections.projection import Json
+from projections.training_column import DECISION_COLUMNS, DEPENDENCY_COLUMNS, WINDOW_COLUMNS
 
 __all__ = ["DECISIONS", "RECURRENCE_WINDOW", "WINDOWS", "Life", "Row", "Sink", "Training"]
 
@@ -24,6 +25,12 @@ WINDOWS: Final = "health"
 """The names of the two tables."""
 
 _MICRO: Final = 1_000_000
+
+_NAMES: Final = {
+    table: tuple(column.name for column in columns if column not in DEPENDENCY_COLUMNS)
+    for table, columns in ((DECISIONS, DECISION_COLUMNS), (WINDOWS, WINDOW_COLUMNS))
+}
+"""What the values of a row are, without its dependency columns."""
 
 Row = dict[str, Json]
 Sink = Callable[[str, Row], None]
@@ -73,13 +80,17 @@ class Training:
         if self.sink is not None:
             self.asked[position] = answer
 
-    def emit(self, table: str, row: Row) -> None:
+    def emit(self, table: str, values: list[Json]) -> None:
         """A row is final."""
-        self.digests[table].add(row)
-        if table == DECISIONS:
-            self.outcomes[row["outcome"]] += 1
+        self.digests[table].add(values)
         if self.sink is not None:
+            row = _named(table, values)
             self.sink(table, row | self.asked.pop(row["position"]))
+
+    def decided(self, decision: Decision, *, recurred: bool | None, again: int | None) -> None:
+        """The row of a decision is final."""
+        self.outcomes[decision.outcome or "open"] += 1
+        self.emit(DECISIONS, decision.row(recurred=recurred, again=again))
 
     def settle(self, life: Life, now: int, *, again: bool) -> None:
         """The component's next fact came at `now`; it is a new issue when `again`."""
@@ -89,9 +100,7 @@ class Training:
         if again or gap > self.recurrence_window:
             recurred = again and gap <= self.recurrence_window
             for decision in life.ended:
-                self.emit(
-                    DECISIONS, decision.row(recurred=recurred, again=now if recurred else None)
-                )
+                self.decided(decision, recurred=recurred, again=now if recurred else None)
             life.ended = []
 
     def leave(self, life: Life) -> None:
@@ -103,6 +112,10 @@ class Training:
 
     def waiting(self) -> Iterator[tuple[str, Row]]:
         """The rows that are not final, without their dependency columns."""
+        for table, values in self._waiting():
+            yield table, _named(table, values)
+
+    def _waiting(self) -> Iterator[tuple[str, list[Json]]]:
         for life in self.lives.values():
             for decision in life.ended:
                 seen = self.latest - (decision.ended or 0)
@@ -124,3 +137,7 @@ class Training:
         for table, digest in right.digests.items():
             self.digests[table].merge(digest)
         self.outcomes.update(right.outcomes)
+
+
+def _named(table: str, values: list[Json]) -> Row:
+    return dict(zip(_NAMES[table], values, strict=True))

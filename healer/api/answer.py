@@ -9,7 +9,7 @@ from healer.api.view import Views
 from healer.domain.events import ApprovalRequested, FleetPaused, MaintenanceStarted
 from healer.domain.policy import Withhold
 from healer.domain.spec import IssueType, Mode
-from healer.engine.engine import ComponentStatus, HealReport, PlannedStep
+from healer.engine import ComponentStatus, HealReport, PlannedStep
 from healer.errors import StoreError
 from projections.components import Components, maintenance_view
 from projections.pause import pause_view

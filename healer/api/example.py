@@ -156,7 +156,13 @@ MODE: Final = Model(
 )
 ALERT: Final = Model(
     "AlertOutcome",
-    {"alert": "f@t", "component": "chat_api", "outcome": "duplicate", "issue_id": None},
+    {
+        "alert": "f@t",
+        "component": "chat_api",
+        "outcome": "resolved",
+        "issue_id": _ID,
+        "reason": "our own probe says refused",
+    },
 )
 PLAYBOOK: Final = Model(
     "Playbook",

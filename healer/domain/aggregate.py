@@ -21,8 +21,8 @@ __all__ = ["Aggregate", "Stamp"]
 class Stamp:
     """When, by whom and where a fact comes to be; given to every command, never looked up.
 
-    `causation_id` is the event (`stream/version`) that led to it; the one before it in its own
-    stream when None.
+    `causation_id` is the event (`stream/version`) or the alert that led to it; the event before it
+    in its own stream when None.
     """
 
     now: datetime

@@ -84,7 +84,8 @@ class Event(Value, CanMutateAggregate[str]):
     `originator_version` the position in it, from 1. `timestamp` is UTC and a label: no duration is
     computed from it while the healer lives. `actor` is who did it (watchdog, policy, recovery,
     config, api:<token name>), `node` where. `correlation_id` is the issue that it belongs to,
-    `causation_id` the event (`stream/version`) that led to it.
+    `causation_id` what led to it: an event (`stream/version`), or the alert of another system
+    (`alert:<its key>`) that opened the issue.
     """
 
     TOPIC: ClassVar[str]

@@ -48,6 +48,7 @@ class NetworkIssue(Aggregate):
         super().__init__(issue_id)
         self.state = State.DETECTED
         self.node: str | None = None
+        self.cause: str | None = None
         self.epoch = 0
         self.seen_after = 0.0
         self.previous: str | None = None
@@ -447,6 +448,7 @@ class NetworkIssue(Aggregate):
     def _open(self, event: fact.IssueDetected) -> None:
         self.opened_at = event.timestamp
         self.node = event.node
+        self.cause = event.causation_id
         self.component = event.component
         self.host = event.host
         self.port = event.port

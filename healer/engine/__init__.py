@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from healer.engine.engine import ComponentStatus, Engine, HealReport, PlannedStep
-from healer.engine.keeper import HealRequest
+from healer.engine.dry_run import PlannedStep
+from healer.engine.engine import ComponentStatus, Engine, HealReport
+from healer.engine.request import HealRequest
+from healer.engine.withdrawal import Resolved
 
-__all__ = ["ComponentStatus", "Engine", "HealReport", "HealRequest", "PlannedStep"]
+__all__ = ["ComponentStatus", "Engine", "HealReport", "HealRequest", "PlannedStep", "Resolved"]

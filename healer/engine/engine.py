@@ -26,22 +26,25 @@ from healer.domain.events import (
 from healer.domain.health import Health, HealthState
 from healer.domain.issue import NetworkIssue
 from healer.domain.lifecycle import State
-from healer.domain.playbook import Settlement, StepResult, Target
+from healer.domain.playbook import Settlement, StepResult
 from healer.domain.policy import Withhold
 from healer.domain.probe import ProbeResult
 from healer.domain.process import ProcessIdentity
 from healer.domain.routing import choose_route
 from healer.domain.spec import Budget, ComponentSpec, HookLaunch, IssueType, Mode
 from healer.engine.control import Controls
+from healer.engine.dry_run import PlannedStep, dry_run
 from healer.engine.fleet import FleetBook
 from healer.engine.journal import Journal
-from healer.engine.keeper import HealRequest, Keeper
+from healer.engine.keeper import Keeper
 from healer.engine.lease import LEASE, Leases
+from healer.engine.request import HealRequest
+from healer.engine.withdrawal import Resolved
 from healer.errors import HealWithheldError, StoreError, UnknownNameError
-from healer.playbooks import ACTIONS, Instance, Plan
+from healer.playbooks import Instance
 from healer.ports import Clock, EventLog, Holder, Host, Ids, Launcher, Prober, Recorded
 
-__all__ = ["ComponentStatus", "Engine", "HealReport", "PlannedStep"]
+__all__ = ["ComponentStatus", "Engine", "HealReport"]
 
 _STOP_WITHIN: Final = 30.0
 """Seconds that steps in flight get to end and be recorded when the healer stops: the longest
@@ -80,17 +83,6 @@ class HealReport:
     def success(self) -> bool:
         """Whether the component was seen to be cured."""
         return self.state is State.VERIFIED
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedStep:
-    """What a step would do now; `does` is None where there is nothing to do (`skipped`)."""
-
-    playbook: str
-    action: str
-    does: str | None
-    skipped: str | None
-    targets: tuple[Target, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,6 +366,16 @@ class Engine:
             raise HealWithheldError(name, issue, "paused", {}, hint=hint)
         return await keeper.request(request)
 
+    async def withdraw(self, name: str, cause: str, actor: str) -> Resolved:
+        """Take back what was asked for as `cause`: end the issue that it opened, if that only waits
+        and no fresh probe finds the component unhealthy. What came of it, once it is durable.
+
+        Raises:
+            UnknownNameError: there is no such component.
+            StoreError: it is not durable, or cannot be decided now: ask again.
+        """
+        return await self._keeper(name).withdraw(cause, actor)
+
     async def outcome(self, name: str, issue_id: str) -> HealReport:
         """Wait until an issue has ended, or until this node carries it no more, and say how it is.
 
@@ -426,33 +428,7 @@ class Engine:
             UnknownNameError: there is no such component or playbook.
             HealWithheldError: nothing is wrong, and neither type nor playbook is named.
         """
-        keeper = self._keeper(name)
-        instance = keeper.instance
-        if issue_type is None:
-            wanted = HealRequest("dry-run", playbooks=tuple(playbooks) if playbooks else None)
-            await keeper.refuse_needless(wanted, await keeper.watch.probe())
-            issue_type = await keeper.watch.classify(
-                await keeper.watch.evidence(keeper.watch.last_probe)
-            )
-        route = choose_route(issue_type, instance.spec, forced=playbooks, skip=skip)
-        blank = NetworkIssue("dry-run")
-        steps: list[PlannedStep] = []
-        for playbook in route.playbooks:
-            for step in playbook.steps:
-                if step.undo:
-                    continue
-                plan = await ACTIONS[step.action].plan(instance, blank)
-                ready = isinstance(plan, Plan)
-                steps.append(
-                    PlannedStep(
-                        playbook=playbook.name,
-                        action=step.action,
-                        does=plan.does if isinstance(plan, Plan) else None,
-                        skipped=None if isinstance(plan, Plan) else plan.reason,
-                        targets=plan.targets if ready and isinstance(plan, Plan) else (),
-                    )
-                )
-        return issue_type, tuple(steps)
+        return await dry_run(self._keeper(name), issue_type, playbooks, skip)
 
     def withheld(self, name: str) -> Withhold | None:
         """Why a heal of the component would be withheld now; None when it would not."""

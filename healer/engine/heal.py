@@ -18,6 +18,7 @@ from healer.engine.patient import Patient, Wishes
 from healer.engine.step import Steps
 from healer.engine.verification import Verification
 from healer.engine.waiting import Waiting
+from healer.engine.withdrawal import Resolved, Withdrawal
 
 __all__ = ["Heal"]
 
@@ -34,7 +35,8 @@ class Heal:
         self._verification = Verification(patient, self._diagnosis)
         self._waiting = Waiting(patient, self._verification)
         self._approval = Approval(patient, self._waiting)
-        self._leave = Leave(patient, self._waiting)
+        self._withdrawal = Withdrawal(patient, self._waiting, self._diagnosis)
+        self._leave = Leave(patient, self._waiting, self._withdrawal)
         self._steps = Steps(patient)
         self._first_start = (
             patient.issue.recurrence == 0 and patient.instance.component.process is None
@@ -57,12 +59,16 @@ class Heal:
         ended = False
         try:
             while not (issue.closed or stopping.is_set() or self._patient.abandoned.is_set()):
-                await self._make(decision.next_move(issue, self._patient.mode))
+                if self._withdrawal.asked:
+                    await self._withdrawal.settle()
+                else:
+                    await self._make(decision.next_move(issue, self._patient.mode))
                 self._diagnosis.record_late()
             ended = issue.closed
         finally:
             self._diagnosis.close()
             self._approval.close()
+            self._withdrawal.close(ended=ended)
             if ended or stopping.is_set():
                 # Not where log or host failed, though it were in the last append: by the log the
                 # heal goes on, in a moment and in its old place.
@@ -85,6 +91,10 @@ class Heal:
     async def deny(self, actor: str, reason: str) -> None:
         """See `Approval.deny`."""
         await self._approval.deny(actor, reason)
+
+    async def withdraw(self, cause: str, actor: str) -> Resolved:
+        """See `Withdrawal.ask`."""
+        return await self._withdrawal.ask(cause, actor)
 
     async def _make(self, move: decision.Move) -> None:
         match move:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
@@ -28,14 +27,16 @@ from healer.domain.issue import NetworkIssue
 from healer.domain.lifecycle import State
 from healer.domain.probe import Outcome, ProbeResult
 from healer.domain.process import OwnerProof, ProcessIdentity
-from healer.domain.spec import Criticality, IssueType, Severity
+from healer.domain.spec import Criticality, Severity
 from healer.engine.fleet import FleetBook
 from healer.engine.heal import Heal
 from healer.engine.journal import Journal
 from healer.engine.lease import Lease
 from healer.engine.patient import Patient, Wishes
+from healer.engine.request import HealRequest
 from healer.engine.standby import Standby
 from healer.engine.window import Window
+from healer.engine.withdrawal import Resolved
 from healer.errors import (
     HealInProgressError,
     HealWithheldError,
@@ -48,7 +49,7 @@ from healer.playbooks import Instance
 from healer.ports import Clock, Ids
 from healer.watchdog.watch import Detection, Watch
 
-__all__ = ["HealRequest", "Keeper"]
+__all__ = ["Keeper"]
 
 _RETRY: Final = 1.0
 """Seconds between attempts to go on while the log cannot be written."""
@@ -64,21 +65,6 @@ _SEVERITIES: Final = {
 }
 
 _log = structlog.get_logger("healer.keeper")
-
-
-@dataclass(frozen=True, slots=True)
-class HealRequest:
-    """A heal that somebody asked for. Without an issue type it is what the evidence says; `reason`
-    is what they said it is for. Who is no person (`forced` false) waits as the watch does for what
-    withholds a heal, and changes nothing about one that is open."""
-
-    actor: str
-    issue_type: IssueType | None = None
-    severity: Severity | None = None
-    playbooks: tuple[str, ...] | None = None
-    skip: tuple[str, ...] = ()
-    reason: str | None = None
-    forced: bool = True
 
 
 class Keeper:
@@ -138,11 +124,12 @@ class Keeper:
             raise HealWithheldError(self.name, None, "stopping", {})
         if (holder := self.standby.holder) is not None:
             raise HealInProgressError(self.name, holder.issue, holder.node)
-        if self.heal is not None:
+        # One that fails just now takes no more wishes: they are for the next.
+        if self.heal is not None and self.heal.issue.state is not State.FAILED:
             if self.heal.acting:
                 raise HealInProgressError(self.name, self.heal.issue.id)
             if wanted.forced:
-                self.heal.force(_wishes(wanted))
+                self.heal.force(wanted.wishes)
             return self.heal.issue.id
         opened: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._requests.put_nowait((wanted, opened))
@@ -178,6 +165,22 @@ class Keeper:
             StoreError: it is not durable, and does not hold.
         """
         await self._suggested("deny").deny(actor, reason)
+
+    async def withdraw(self, cause: str, actor: str) -> Resolved:
+        """End the open issue that `cause` opened, if it only waits.
+
+        Raises:
+            StoreError: it is not durable, or cannot be decided now.
+        """
+        if (holder := self.standby.holder) is not None:
+            return Resolved(holder.issue, f"node {holder.node!r} heals it")
+        if self.heal is not None:
+            return await self.heal.withdraw(cause, actor)
+        log = self._journal.log
+        open_id = (await log.open_issues()).get(self.name)
+        if open_id and NetworkIssue.replay(open_id, await log.stream(open_id)).cause == cause:
+            raise StoreError(f"cannot withdraw issue {open_id}: it is not carried on yet")
+        return Resolved(None, "no heal waits for it")
 
     def maintenance_left(self) -> float:
         """Seconds that are left of the maintenance window; 0 when none is open."""
@@ -426,9 +429,10 @@ class Keeper:
             )
             await self._open(
                 detection,
-                _wishes(wanted),
+                wanted.wishes,
                 severity=wanted.severity,
                 reason=wanted.reason,
+                cause=wanted.cause,
                 opened=opened,
             )
         except BaseException as error:
@@ -455,6 +459,7 @@ class Keeper:
         *,
         severity: Severity | None,
         reason: str | None = None,
+        cause: str | None = None,
         opened: asyncio.Future[str] | None = None,
     ) -> None:
         spec = self.instance.spec
@@ -472,7 +477,7 @@ class Keeper:
             previous=self.last_issue,
             recurrence=self._issues,
             reason=reason,
-            stamp=self._journal.stamp(wishes.actor),
+            stamp=self._journal.stamp(wishes.actor, cause),
         )
         if opened is not None:
             # Who asked is told of an issue that is there to stay.
@@ -522,7 +527,7 @@ class Keeper:
         while not self._requests.empty():
             wanted, opened = self._requests.get_nowait()
             if wanted.forced:
-                heal.force(_wishes(wanted))
+                heal.force(wanted.wishes)
             opened.set_result(heal.issue.id)
 
     # What the watch reports
@@ -584,9 +589,3 @@ class Keeper:
                 await self._stopping.wait()
         except TimeoutError:
             return
-
-
-def _wishes(wanted: HealRequest) -> Wishes:
-    return Wishes(
-        actor=wanted.actor, forced=wanted.forced, playbooks=wanted.playbooks, skip=wanted.skip
-    )

@@ -11,6 +11,7 @@ from healer.domain.policy import Go, Verdict, Withhold
 from healer.domain.routing import choose_route
 from healer.engine.patient import Patient, Wishes
 from healer.engine.waiting import Waiting
+from healer.engine.withdrawal import Withdrawal
 
 __all__ = ["Leave"]
 
@@ -21,11 +22,12 @@ _WISHED: Final = frozenset({"paused", "maintenance", "denied"})
 class Leave:
     """The leave of one heal to act; `acting` while it is held."""
 
-    def __init__(self, patient: Patient, waiting: Waiting) -> None:
+    def __init__(self, patient: Patient, waiting: Waiting, withdrawal: Withdrawal) -> None:
         self._patient = patient
         self._instance = patient.instance
         self._issue = patient.issue
         self._waiting = waiting
+        self._withdrawal = withdrawal
         self._rerouted = False
         self.acting = False
 
@@ -53,7 +55,8 @@ class Leave:
                     return fleet.begin(name, rearmed=verdict.rearmed)
                 with fleet.waiting(name, verdict, self._ask) as bell:
                     woken = await self._wait(verdict, bell)
-                if woken in {"stopping", "recovered"} or self._patient.abandoned.is_set():
+                elsewhere = self._patient.abandoned.is_set() or self._withdrawal.asked
+                if elsewhere or woken in {"stopping", "recovered"}:
                     return None
         finally:
             fleet.leave(name)

@@ -23,17 +23,17 @@ class FakeProber:
 
     def __init__(self, world: World, *, elapsed: float = 0.001) -> None:
         self._world = world
-        self._elapsed = elapsed
+        self.elapsed = elapsed
         self.says: dict[str, Reason] = {}
         self.looks: dict[str, int] = {}
 
     async def probe(self, spec: ComponentSpec, port: int) -> ProbeResult:
         """One look; a timeout takes all of its time."""
         self.looks[spec.name] = self.looks.get(spec.name, 0) + 1
-        await asyncio.sleep(self._elapsed)
-        reason, elapsed = self._meet(spec, port), self._elapsed
+        await asyncio.sleep(self.elapsed)
+        reason, elapsed = self._meet(spec, port), self.elapsed
         if reason is Reason.TIMEOUT:
-            await asyncio.sleep(max(spec.timeout - self._elapsed, 0.0))
+            await asyncio.sleep(max(spec.timeout - self.elapsed, 0.0))
             elapsed = spec.timeout
         return ProbeResult(
             kind=spec.probe.kind,

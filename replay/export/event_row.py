@@ -37,7 +37,7 @@ EVENT_COLUMNS: Final = (
     Column("actor", _K.STRING, _FACT, "who did it"),
     Column("node", _K.STRING, _FACT, "where"),
     Column("correlation_id", _K.STRING, _FACT, "the issue that it belongs to"),
-    Column("causation_id", _K.STRING, _FACT, "the event that led to it", null="none did"),
+    Column("causation_id", _K.STRING, _FACT, "the event or alert that led to it", null="none did"),
     Column("payload", _K.JSON, _FACT, "all fields but stream and version, as they are stored"),
 )
 

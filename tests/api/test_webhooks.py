@@ -7,8 +7,9 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -19,8 +20,15 @@ from healer.api.listener import listen_on
 from healer.api.server import Server
 from healer.bootstrap import Healer, build
 from healer.config import parse
-from healer.domain.events import HealWithheld, IssueVerified, PlaybookStarted
+from healer.domain.events import (
+    Event,
+    HealWithheld,
+    IssueFailed,
+    IssueVerified,
+    PlaybookStarted,
+)
 from healer.domain.health import Health
+from healer.errors import StoreError
 from healer.store import MemoryLog
 from tests.api.conftest import BEARER, CONFIG, ORIGIN, TOKEN
 from tests.api.ending import end_components
@@ -102,6 +110,130 @@ async def test_an_alert_waits_for_the_budget_and_what_is_well_meanwhile_is_left_
             finally:
                 await engine.stop()
                 await end_components(healer.log)
+
+
+class Refusing(MemoryLog):
+    """A log whose disk can be full."""
+
+    full = False
+
+    async def append(self, events: Sequence[Event]) -> int:
+        if self.full:
+            raise StoreError("cannot append: the disk is full")
+        return await super().append(events)
+
+
+class Desk:
+    """A healer, and a client of it. Its component is believed to have recovered by itself after ten
+    minutes, its second heal in a row waits for an hour; it ends with the desk unless it `stays`."""
+
+    def __init__(
+        self, directory: Path, ports: Sequence[int], log: Callable[[], MemoryLog] | None = None
+    ) -> None:
+        port, other = ports
+        text = CONFIG.format(port=port, other=other, python=sys.executable, component=COMPONENT)
+        text = text.replace("initial: 10ms", "initial: 1h, max: 1h").replace("500ms", "20s")
+        text = text.replace("fast_interval: 20ms", "fast_interval: 10m")
+        config = parse(text, source="test", environ={}, hostname="h", directory=directory)
+        self.healer = build(config, log=log() if log else None)
+        self.stays = False
+
+    async def __aenter__(self) -> Desk:
+        await self.healer.__aenter__()
+        app = create_app(self.healer, access=Access(TOKEN))
+        transport = httpx.ASGITransport(app)
+        self.client = httpx.AsyncClient(transport=transport, base_url=ORIGIN, headers=BEARER)
+        await self.healer.engine.start()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.client.aclose()
+        await self.healer.engine.stop()
+        if not self.stays:
+            await end_components(self.healer.log)
+        await self.healer.__aexit__(None, None, None)
+
+    def well(self) -> bool:
+        status = self.healer.engine.status("chat_api")
+        return status.health.health is Health.HEALTHY and status.issue is None
+
+    async def waiting(self, until: Until, tell: Callable[[str], Awaitable[Any]]) -> str:
+        """Have the component healed by one alert, and let the heal of another wait; its issue.
+        `tell` sends one of that key, and returns what it was answered."""
+        await until.soon(self.well)
+        await self.healer.engine.outcome("chat_api", (await tell("first"))["issue_id"])
+        await until.soon(self.well)
+        said = await tell("second")
+        assert said["outcome"] == "healing"
+        issue = str(said["issue_id"])
+
+        async def withheld() -> bool:
+            facts = await self.healer.log.stream(issue)
+            return any(isinstance(fact, HealWithheld) for fact in facts)
+
+        await until.soon(withheld)
+        return issue
+
+
+async def test_a_resolved_alert_withdraws_the_heal_that_only_waits_also_of_the_last_healer(
+    tmp_path: Path, free_ports: Callable[[int], list[int]], until: Until
+):
+    ports = free_ports(2)
+    crashed = alert("chat_api", issue_type="process_crashed")
+    async with Desk(tmp_path, ports) as desk:
+
+        async def tell(key: str) -> Any:
+            (said,) = await post(desk.client, {**crashed, "fingerprint": key})
+            return said
+
+        issue = await desk.waiting(until, tell)
+        desk.stays = True
+    async with Desk(tmp_path, ports) as desk:
+        await until.soon(lambda: desk.healer.engine.status("chat_api").issue)
+        crashed["status"] = "resolved"
+        first, second = [{**crashed, "fingerprint": key} for key in ("first", "second")]
+        said, again = await post(desk.client, first, second)
+        assert (said["outcome"], said["issue_id"]) == ("resolved", issue)
+        assert (again["outcome"], again["issue_id"]) == ("withdrawn", issue)
+        *_, last = await desk.healer.log.stream(issue)
+        assert isinstance(last, IssueFailed)
+        assert last.reason == "alert_resolved"
+        (said,) = await post(desk.client, second)
+        assert (said["outcome"], said["issue_id"]) == ("resolved", None)
+        shown = (await desk.client.get("/network-healer/history")).json()["records"][0]
+        assert (shown["issue_id"], shown["reason"]) == (issue, "alert_resolved")
+
+
+async def test_datadog_withdraws_what_has_recovered_once_that_can_be_written(
+    tmp_path: Path, free_ports: Callable[[int], list[int]], until: Until
+):
+    async with Desk(tmp_path, free_ports(2), Refusing) as desk:
+        log = desk.healer.log
+        assert isinstance(log, Refusing)
+
+        async def say(transition: str, key: str) -> httpx.Response:
+            tags = "component:chat_api,issue_type:process_crashed"
+            body = {"alert_transition": transition, "alert_cycle_key": key, "tags": tags}
+            return await desk.client.post(DATADOG, json=body)
+
+        async def tell(key: str) -> Any:
+            return (await say("Triggered", key)).json()["alerts"][0]
+
+        issue = await desk.waiting(until, tell)
+        warned = (await say("Warn", "second")).json()["alerts"][0]
+        assert (warned["outcome"], warned["issue_id"]) == ("resolved", None)
+        log.full = True
+        assert (await say("Recovered", "second")).status_code == 503
+        assert (await log.open_issues())["chat_api"] == issue
+        log.full = False
+
+        async def taken() -> httpx.Response | None:
+            answer = await say("Recovered", "second")
+            return answer if answer.status_code == 200 else None
+
+        said = (await until.soon(taken)).json()["alerts"][0]
+        assert (said["outcome"], said["issue_id"]) == ("withdrawn", issue)
+        assert "chat_api" not in await log.open_issues()
 
 
 async def test_what_an_alert_does_not_do(healer: Healer, client: httpx.AsyncClient):

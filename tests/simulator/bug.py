@@ -22,6 +22,7 @@ from healer.domain.spec import Mode
 from healer.engine import Engine
 from healer.engine import fleet as fleet_module
 from healer.engine import verification as verification_module
+from healer.engine import withdrawal as withdrawal_module
 from healer.engine.fleet import FleetBook
 from healer.engine.journal import Journal
 from healer.engine.keeper import Keeper
@@ -29,6 +30,7 @@ from healer.engine.leave import Leave
 from healer.engine.patient import Patient
 from healer.engine.turn import Turns
 from healer.engine.window import Window
+from healer.engine.withdrawal import Withdrawal
 from healer.errors import StoreError
 from healer.playbooks import instance as instance_module
 from healer.playbooks import stop as stop_module
@@ -247,6 +249,10 @@ BUGS: Final[dict[str, tuple[_Planting, ...]]] = {
     "nothing is remembered": ((Engine, "_remember", _nothing),),
     "who cannot be told from another is gone": ((stop_module, "_may_live", _is_known),),
     "gone means told to go": ((FakeHost, "stop", _stop_without_end),),
+    "a resolved alert is believed more than our own probes": (
+        (withdrawal_module, "_contradicts", lambda *_: None),
+    ),
+    "a resolved alert ends a heal that acts": ((Withdrawal, "_kept", lambda _self: None),),
 }
 """Name → what is put in the place of what."""
 

@@ -58,8 +58,10 @@ KINDS: Final = {
     "maintenance": 2,
     "rearm": 1,
     "mode": 2,
+    # Of other systems
+    "alert": 0,  # one that fires and is resolved, again and again
 }
-"""What can go wrong, or be asked for, and how often it is drawn."""
+"""What can go wrong, or be asked for, and how often it is drawn (0: by other dice)."""
 
 TRIGGERS: Final = (
     "append:StepStarted",
@@ -162,12 +164,25 @@ def generate(seed: int) -> Case:
     random = Random(seed)
     components = tuple(random.choice(PROFILES) for _ in range(random.randint(1, 5)))
     faults = [_fault(random, len(components)) for _ in range(random.randint(2, 14))]
+    # Dice of their own: without alerts a seed is the case that it was before there were any.
+    dice = Random(f"alerts of {seed}")
+    faults += [_alert(dice, len(components)) for _ in range(dice.choice((0, 0, 1, 3)))]
     return Case(
         seed=seed,
         components=components,
         faults=tuple(sorted(faults, key=lambda each: each.at)),
         pidfd_inodes=random.random() < 0.85,
         max_concurrent=random.choice((1, 2, 4)),
+    )
+
+
+def _alert(random: Random, components: int) -> Fault:
+    return Fault(
+        at=round(random.choice((300.0, 1500.0, 3300.0, 5100.0)) + random.expovariate(1 / 90), 3),
+        kind="alert",
+        component=random.randrange(components),
+        lasts=round(random.choice((1.0, 3.0, 20.0, 60.0)) * random.uniform(0.5, 1.5), 3),
+        value=round(random.uniform(-1, 1), 6),
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from healer.domain.events import Event
-from healer.domain.probe import ProbeResult, Reason
+from healer.domain.probe import Outcome, ProbeResult, Reason
 from healer.domain.spec import ComponentSpec
 from healer.errors import HostError, LaunchError, StoreError
 from healer.ports import Launched, Recorded
@@ -118,15 +118,18 @@ class SimHost(FakeHost):
 
 class SimProber(FakeProber):
     """Looks, and keeps what was true when it did: `truths` holds (time, truth) by component. Who
-    cannot be reached is not well; a prober that is blind itself changes nothing."""
+    cannot be reached is not well; a prober that is blind itself changes nothing. `met` is what each
+    last look met."""
 
     def __init__(self, world: Machine) -> None:
         super().__init__(world)
         self._machine = world
         self.truths: dict[str, list[tuple[float, bool]]] = {}
+        self.met: dict[str, Outcome] = {}
 
     async def probe(self, spec: ComponentSpec, port: int) -> ProbeResult:
         result = await super().probe(spec, port)
+        self.met[spec.name] = result.outcome
         reached = self.says.get(spec.name) is not Reason.UNREACHABLE
         seen = (asyncio.get_running_loop().time(), reached and self._machine.well(spec.name, port))
         self.truths.setdefault(spec.name, []).append(seen)

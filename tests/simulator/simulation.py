@@ -27,8 +27,7 @@ from healer.domain.spec import (
     PortRange,
     SystemdLaunch,
 )
-from healer.engine import Engine
-from healer.engine.keeper import HealRequest
+from healer.engine import Engine, HealRequest
 from healer.errors import HealerError
 from healer.ports import Launcher, Recorded
 from healer.testing import FakeClock, FakeIds, FakeLauncher, Program, WorldProcess, simulate
@@ -542,6 +541,34 @@ class _Simulation:
         self.watcher.asked(name)
         for _ in range(2):  # two people, at once
             self._ask(lambda: self.engine.heal(name, HealRequest("api:sim", issue_type=named)))
+
+    def _do_alert(self, fault: Fault, name: str) -> None:
+        """Another system says that something is wrong and then that it is over, again and again."""
+        kind = IssueType.PROCESS_CRASHED if fault.value > 0 else None
+
+        async def say_that_it_is_over(cause: str) -> None:
+            """Senders try again until they are told that it was taken."""
+            said = asyncio.Event()
+            self.watcher.resolved.add(cause)
+
+            async def say() -> None:
+                await self.engine.withdraw(name, cause, "api:alerts")
+                said.set()
+
+            while not said.is_set():
+                self._ask(say)
+                await asyncio.sleep(10.0)
+
+        async def flap() -> None:
+            for number in range(5):
+                cause = f"alert:{name}@{fault.at}+{number}"
+                request = HealRequest("api:alerts", kind, forced=False, cause=cause)
+                self._ask(lambda request=request: self.engine.heal(name, request))
+                await asyncio.sleep(fault.lasts)
+                self._spawn(say_that_it_is_over(cause))
+                await asyncio.sleep(fault.lasts)
+
+        self._spawn(flap())
 
     def _do_approve(self, fault: Fault, name: str) -> None:
         async def keep_saying_yes() -> None:

@@ -30,7 +30,9 @@ from healer.domain.events import (
     VerificationRecorded,
 )
 from healer.domain.health import Health
+from healer.domain.probe import Outcome
 from healer.domain.spec import Budget, ComponentSpec, Mode
+from healer.engine.withdrawal import ALERT_RESOLVED
 from healer.ports import Recorded
 from healer.testing import WorldProcess
 from tests.simulator.machine import Machine, SimProber
@@ -58,6 +60,7 @@ class _Issue:
     component: str
     opened: float
     by_hand: bool
+    cause: str | None = None
     intent: StepStarted | None = None
     intent_at: int = 0
     approved: bool = False
@@ -91,6 +94,7 @@ class Watcher:
         self._windows: dict[str, tuple[float, MaintenanceStarted]] = {}
         self._begun: dict[str, float] = {}
         self.forced: dict[str, float] = {}
+        self.resolved: set[str] = set()
         self.last_bad: dict[str, float] = {}
         self._open: dict[str, _Issue] = {}
         self._sent: set[tuple[int, int, int]] = set()
@@ -173,8 +177,10 @@ class Watcher:
         issue = self._open.get(event.originator_id)
         match event:
             case IssueDetected():
-                by_hand = event.actor.startswith("api:")
-                self._open[event.originator_id] = _Issue(event.component, now, by_hand)
+                by_alert = (event.causation_id or "").startswith("alert:")
+                by_hand = event.actor.startswith("api:") and not by_alert
+                issue = _Issue(event.component, now, by_hand, event.causation_id)
+                self._open[event.originator_id] = issue
                 if event.actor == "watchdog":
                     self._require_evidence(event)
             case StepStarted() if issue is not None:
@@ -198,6 +204,8 @@ class Watcher:
                 self._require(
                     issue.intent is None, "ended_in_mid_step", f"{event.event_id} has an intent"
                 )
+                if isinstance(event, IssueFailed) and event.reason == ALERT_RESOLVED:
+                    self._require_withdrawal(issue)
                 self._begun[issue.component] = now
                 del self._open[event.originator_id]
             case FleetPaused():
@@ -243,6 +251,17 @@ class Watcher:
             ended or (len(seen) >= spec.failure_threshold and not any(seen)),
             "healed_too_soon",
             f"{event.component}: its looks since {begun} were {seen}",
+        )
+
+    def _require_withdrawal(self, issue: _Issue) -> None:
+        name = issue.component
+        waits = not (issue.remediating or issue.approved)
+        self._require(waits, "withdrew_too_much", f"{name}: it did not only wait")
+        asked = issue.cause in self.resolved
+        self._require(asked, "withdrew_unasked", f"{name}: {issue.cause} opened the issue")
+        seen = self._prober.met.get(name)
+        self._require(
+            seen is not Outcome.UNHEALTHY, "withdrew_unhealthy", f"{name} was seen to be unhealthy"
         )
 
     def _require_truth(self, component: str) -> None:

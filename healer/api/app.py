@@ -178,7 +178,7 @@ def _add_views(app: FastAPI, healer: Healer) -> None:
     @app.get(f"{PREFIX}/playbook-stats")
     async def playbook_stats() -> Response:
         await _current(views)
-        return Json(view.playbook_stats(views))
+        return Response(once.playbook_stats(views), media_type=Json.media_type)
 
     @app.get(f"{PREFIX}/recommendations/{{component}}")
     async def recommendations(component: str) -> Response:

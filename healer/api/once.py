@@ -33,6 +33,11 @@ class Once:
         """The answer of `GET active`."""
         return self._of(views, "active", "active", lambda: view.active(views))
 
+    def playbook_stats(self, views: LiveViews) -> bytes:
+        """The answer of `GET playbook-stats`."""
+        name = "playbook_stats"
+        return self._of(views, name, name, lambda: view.playbook_stats(views))
+
     def history(self, views: LiveViews, query: HistoryQuery, known: Sequence[str]) -> bytes:
         """The answer of `GET history`. Raises as `view.history` does."""
         key = (query, query.component in known)

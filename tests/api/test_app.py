@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from random import Random
 from typing import Any
 
 import httpx
 import pytest
 
+from healer.api import view
 from healer.api.listener import ListenError, listen_on
 from healer.bootstrap import Healer
 from healer.domain.health import Health
 from tests.conftest import Until
+from tests.projections.build import random_log
 
 PREFIX = "/network-healer"
 CRASHED = {"component_name": "chat_api", "issue_type": "process_crashed"}
@@ -58,6 +61,20 @@ async def test_every_view_answers_before_anything_happened(client: httpx.AsyncCl
     shown = (await client.get(f"{PREFIX}/components")).json()["components"]
     assert [component["name"] for component in shown] == ["chat_api", "librarian_kernel"]
     assert shown[0]["health"] == "unknown"
+
+
+async def test_answers_that_are_kept_follow_the_log(
+    healer: Healer, client: httpx.AsyncClient
+) -> None:
+    told = [each.event for each in random_log(Random(12), issues=10)]
+    for part in (told[: len(told) // 2], told[len(told) // 2 :]):
+        await healer.log.append(part)
+        for _ in range(2):
+            shown = (await client.get(f"{PREFIX}/playbook-stats")).json()
+            assert shown == view.playbook_stats(healer.views)
+            assert (await client.get(f"{PREFIX}/stats")).json() == healer.views.view("stats")
+            assert (await client.get(f"{PREFIX}/active")).json() == view.active(healer.views)
+    assert shown["playbook_stats"]
 
 
 @pytest.mark.parametrize(

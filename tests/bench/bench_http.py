@@ -70,8 +70,10 @@ def main() -> None:
                 "| measured | requests/s | per CPU second | p50 | p99 | max | events/s | target |"
             )
             print("| --- | --- | --- | --- | --- | --- | --- | --- |")
-            for path in (f"{PREFIX}/stats", f"{PREFIX}/active", f"{PREFIX}/history", "/livez"):
+            for name in ("stats", "active", "history", "playbook-stats"):
+                path = f"{PREFIX}/{name}"
                 asyncio.run(_measure(server.pid, port, path, asked.clients, asked.seconds))
+            asyncio.run(_measure(server.pid, port, "/livez", asked.clients, asked.seconds))
             print(f"\n{healing} heals ran; {len(cores)} cores, load {os.getloadavg()[0]:.1f}")
         finally:
             server.kill()

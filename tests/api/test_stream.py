@@ -6,6 +6,8 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from pathlib import Path
+from random import Random
 from typing import Any
 
 import httpx
@@ -16,9 +18,12 @@ from starlette.types import Receive, Scope, Send
 from healer.api.ring import Ring
 from healer.api.server import Server
 from healer.api.stream import EventStreams
-from healer.store import MemoryLog
+from healer.ports import EventLog
+from healer.store import MemoryLog, SqliteLog
+from healer.store.archive import archive
 from tests import factory
 from tests.conftest import Until
+from tests.projections.build import random_log
 
 ROOM = 4096
 """Bytes that a socket of these tests buffers, about: a reader that stops is noticed soon."""
@@ -26,10 +31,11 @@ PATIENCE = 30.0
 
 
 class Served:
-    """The event streams of a log in memory, served on a socket by the real server."""
+    """The event streams of a log (in memory, where none is given), served on a socket by the real
+    server."""
 
-    def __init__(self, port: int, **options: Any) -> None:
-        self.log = MemoryLog()
+    def __init__(self, port: int, log: EventLog | None = None, **options: Any) -> None:
+        self.log = log or MemoryLog()
         self.stopping = asyncio.Event()
         self.allowed = True
         self.streams = EventStreams(self.log, stopping=self.stopping, **options)
@@ -118,7 +124,7 @@ class Reader:
 
 @pytest.fixture
 def serve(free_port: int) -> Callable[..., AbstractAsyncContextManager[Served]]:
-    """`async with serve(limit=2) as served`: options are those of EventStreams."""
+    """`async with serve(limit=2) as served`: options are those of Served and of EventStreams."""
 
     @asynccontextmanager
     async def serve(**options: Any) -> AsyncIterator[Served]:
@@ -222,6 +228,33 @@ async def test_a_late_reader_is_served_from_the_log_and_goes_on_with_what_lands(
         await served.add(30)
         assert await late.ids(730) == [*range(1, 731)]
         assert await first.ids(30) == [*range(701, 731)]
+
+
+async def test_who_left_before_the_oldest_were_archived_goes_on_where_it_stood(
+    serve: Any, tmp_path: Path
+) -> None:
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra `export`")
+    path = tmp_path / "healer.db"
+    told = [each.event for each in random_log(Random(11), issues=20)]
+    told.sort(key=lambda event: event.timestamp)
+    async with SqliteLog.open(path, new_log_id=lambda: "log") as log:
+        await log.append(told)
+        async with serve(log=log) as served:
+            reader = await served.reader(after=0)
+            assert await reader.ids(10) == [*range(1, 11)]
+    cut = archive(path, told[len(told) // 2].timestamp).last
+    assert 10 < cut < len(told)
+    places = (10, cut - 1, cut, cut + 1)
+    async with (
+        SqliteLog.open(path, new_log_id=lambda: "another") as log,
+        serve(log=log, events=10) as served,
+    ):
+        readers = [await served.reader(after=place) for place in places]
+        for place, reader in zip(places, readers, strict=True):
+            assert await reader.ids(len(told) - place) == [*range(place + 1, len(told) + 1)]
+        await log.append([factory.mode_changed(stream="component:new", version=1)])
+        for reader in readers:
+            assert await reader.ids(1) == [len(told) + 1]
 
 
 async def test_a_position_of_another_log_is_read_from_its_end(serve: Any, until: Until) -> None:

@@ -3,10 +3,11 @@ healer costs while nothing happens.
 
     python tests/bench/bench_heal.py [--rounds 20] [--components 100] [--idle SECONDS] [CASE ...]
 
-Cases: crash, foreign, hang, idle. The healer is a process of its own, and everything is measured
-from outside: from the signal until /health answers again, asked without pause for breath but for a
-millisecond. The floor is fork, exec and start of the same component until its first answer, taken
-in turn with the healings. Log: SQLite, synchronous=FULL, in $TMPDIR.
+Cases: crash, foreign, hang, service, idle. The healer is a process of its own, and everything is
+measured from outside: from the signal until /health answers again, asked without pause for breath
+but for a millisecond. The floor is fork, exec and start of the same component until its first
+answer, taken in turn with the healings; of `service` it is the healing by the engine alone, without
+API, views, files and Guardian. Log: SQLite, synchronous=FULL, in $TMPDIR.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from tests.bench.figure import Figure, table  # noqa: E402
 SERVICE = Path(__file__).with_name("service.py")
 SMALL = Path(demo_component.__file__)
 SERVE = (sys.executable, "-m", "healer", "serve", "-c")
+ALONE = (sys.executable, str(Path(__file__).with_name("engine_alone.py")))
 _POLL = 0.001
 _PATIENCE = 30.0
 _CALM = (0.8, 1.2)
@@ -99,17 +101,24 @@ def settle() -> None:
 
 
 class Daemon:
-    """`healer serve` in a directory of its own."""
+    """`healer serve`, or another `program` of its configuration, in a directory of its own."""
 
-    def __init__(self, directory: Path, components: Mapping[str, Any], **more: Any) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        components: Mapping[str, Any],
+        program: Sequence[str] = SERVE,
+        **more: Any,
+    ) -> None:
         self._log = (directory / "healer.log").open("wb")
-        [listen] = free_ports(1)
+        [first] = free_ports(1)
+        self.port = first + PORTS_EACH - 1
         self.config = directory / "healer.yaml"
         tree = {
             "node": "bench",
             "store": f"sqlite:///{directory}/healer.db",
             "logs": str(directory / "logs"),
-            "listen": f"127.0.0.1:{listen + PORTS_EACH - 1}",
+            "listen": f"127.0.0.1:{self.port}",
             # Each round is a heal in a row: none of them may be held back for that.
             "budget": {"attempts": 1000, "backoff": {"initial": 0}, "max_concurrent": 8},
             "components": dict(components),
@@ -117,7 +126,7 @@ class Daemon:
         }
         self.config.write_text(json.dumps(tree))
         self.process = subprocess.Popen(
-            [*SERVE, str(self.config)],
+            [*program, str(self.config)],
             cwd=directory,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=self._log,
@@ -136,7 +145,8 @@ class Daemon:
 
 @contextmanager
 def healing(components: Mapping[str, Any], **more: Any) -> Iterator[Daemon]:
-    """A healer that keeps `components`; at the end it and all of them are gone."""
+    """A healer that keeps `components`; at the end it and all of them are gone. `more` is as for
+    `Daemon`."""
     ports = [component["port"] for component in components.values()]
     with tempfile.TemporaryDirectory() as scratch:
         daemon = Daemon(Path(scratch), components, **more)
@@ -166,11 +176,7 @@ def crash(rounds: int) -> list[Figure]:
             settle()
             floor.append(bare_start(bare_port))
             settle()
-            pid = await_answer(port)
-            begun = time.perf_counter()
-            os.kill(pid, signal.SIGKILL)
-            await_answer(port, not_by=pid)
-            healed.append((time.perf_counter() - begun) * 1000)
+            healed.append(crashed(port))
     return [
         Figure("bare start of the component (floor)", floor),
         Figure("kill -9, launched by the healer", healed, floor=floor, target=1.15),
@@ -230,6 +236,64 @@ def hang(rounds: int) -> list[Figure]:
     return [Figure("SIGSTOP, 250 ms interval, 2 x 200 ms", healed, target=800)]
 
 
+def crashed(port: int) -> float:
+    """Milliseconds from kill -9 of what answers on `port` until something answers there again."""
+    pid = await_answer(port)
+    begun = time.perf_counter()
+    os.kill(pid, signal.SIGKILL)
+    await_answer(port, not_by=pid)
+    return (time.perf_counter() - begun) * 1000
+
+
+@contextmanager
+def watched(daemon: Daemon) -> Iterator[None]:
+    """Somebody has the dashboard open: the events are told as they land."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            reader = socket.create_connection(("127.0.0.1", daemon.port), timeout=0.5)
+            break
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_POLL)
+    with reader:
+        reader.sendall(
+            b"GET /network-healer/events HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % daemon.port
+        )
+        reader.settimeout(_PATIENCE)
+        if not reader.recv(65536).startswith(b"HTTP/1.1 200"):
+            raise SystemExit("cannot measure: the stream of events was refused")
+        yield
+
+
+def service(rounds: int) -> list[Figure]:
+    """kill -9 under the whole service and under the engine alone, in turn."""
+    ports = free_ports(2)
+    healed: dict[int, list[float]] = {port: [] for port in ports}
+    served, alone = ports
+    sink = [{"name": "bench", "file": "events.jsonl"}]
+    with (
+        healing({"service": entry(served)}, guardian=sink) as daemon,
+        healing({"service": entry(alone)}, program=ALONE),
+        watched(daemon),
+    ):
+        for number in range(rounds):
+            for port in ports if number % 2 else reversed(ports):
+                await_answer(port)
+                settle()
+                healed[port].append(crashed(port))
+    return [
+        Figure("kill -9, healed by the engine alone (floor)", healed[alone]),
+        Figure(
+            "the same by healer serve: API, dashboard, metrics, Guardian",
+            healed[served],
+            floor=healed[alone],
+            target=1.05,
+        ),
+    ]
+
+
 def idle(components: int, seconds: float) -> list[Figure]:
     """A healer with nothing to do but to look."""
     ports = free_ports(components)
@@ -261,12 +325,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--components", type=int, default=100)
     parser.add_argument("--idle", type=float, default=30.0, help="seconds")
-    parser.add_argument("cases", nargs="*", metavar="CASE", help="crash, foreign, hang, idle")
+    parser.add_argument(
+        "cases", nargs="*", metavar="CASE", help="crash, foreign, hang, service, idle"
+    )
     options = parser.parse_args()
     cases: dict[str, Callable[[], Sequence[Figure]]] = {
         "crash": lambda: crash(options.rounds),
         "foreign": lambda: foreign(options.rounds),
         "hang": lambda: hang(options.rounds),
+        "service": lambda: service(options.rounds),
         "idle": lambda: idle(options.components, options.idle),
     }
     unknown = [case for case in options.cases if case not in cases]

@@ -16,6 +16,7 @@ from typing import Final
 __all__ = [
     "LAUNCH_ID",
     "Stat",
+    "cgroup_in",
     "cgroup_of",
     "cmdline_of",
     "exe_of",
@@ -122,9 +123,14 @@ def exe_of(pid: int) -> str | None:
 
 
 def cgroup_of(pid: int) -> str | None:
+    """The control group that a process is in, see `cgroup_in`."""
+    return cgroup_in(read(f"/proc/{pid}/cgroup").decode(errors="replace"))
+
+
+def cgroup_in(text: str) -> str | None:
     """The path in the unified hierarchy; in systemd's own where that one is not in use."""
     unified = named = None
-    for line in read(f"/proc/{pid}/cgroup").decode(errors="replace").splitlines():
+    for line in text.splitlines():
         hierarchy, controllers, path = line.split(":", 2)
         if hierarchy == "0":
             unified = path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -44,6 +45,16 @@ def test_a_kernel_thread_may_not(program):
     child = program(WAIT)
     disguised = replace(procfs.stat_of(child.pid), flags=0x00200000)
     assert forbidden(child.pid, disguised) == "kernel_thread"
+
+
+def test_a_real_kernel_thread_may_not():
+    for pid in procfs.pids():
+        with suppress(OSError):  # it may end between list and look
+            stat = procfs.stat_of(pid)
+            if stat.kernel_thread:
+                assert forbidden(pid, stat) == "kernel_thread"
+                return
+    pytest.skip("no kernel thread is visible here")
 
 
 def test_we_ourselves_may_not():

@@ -11,6 +11,9 @@ import sys
 import pytest
 
 ROUNDS = 50
+AT_MOST = 2_000
+"""On a loaded machine few reuses fall into the same tick of 10 ms; one of these must."""
+
 OPTIONS = ("--pid", "--fork", "--mount-proc", "--kill-child")
 
 SCRIPT = """
@@ -35,7 +38,8 @@ def child(pid=None):
 async def main():
     host = LinuxHost()
     seen = {"rounds": 0, "same_ticks": 0, "reacquired": 0, "signalled": 0, "adopted": 0}
-    for _ in range(int(sys.argv[1])):
+    rounds, at_most = int(sys.argv[1]), int(sys.argv[2])
+    while seen["rounds"] < rounds or (not seen["same_ticks"] and seen["rounds"] < at_most):
         victim = await host.hold(child())
         victim.signal(signal.SIGKILL)
         await victim.exited()
@@ -70,7 +74,7 @@ def test_a_reused_pid_is_never_taken_for_the_process_that_had_it():
     if unshare is None:
         pytest.skip("needs unshare")
     done = subprocess.run(
-        [unshare, *OPTIONS, sys.executable, "-c", SCRIPT, str(ROUNDS)],
+        [unshare, *OPTIONS, sys.executable, "-c", SCRIPT, str(ROUNDS), str(AT_MOST)],
         capture_output=True,
         text=True,
         timeout=120,
@@ -82,6 +86,6 @@ def test_a_reused_pid_is_never_taken_for_the_process_that_had_it():
     seen = json.loads(done.stdout)
     if "refused" in seen:
         pytest.skip(f"the next pid cannot be chosen here: {seen['refused']}")
-    assert seen["rounds"] == ROUNDS
+    assert seen["rounds"] >= ROUNDS
     assert (seen["reacquired"], seen["signalled"], seen["adopted"]) == (0, 0, 0)
     assert seen["same_ticks"] > 0, "start times alone would have been taken in"

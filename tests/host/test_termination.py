@@ -116,45 +116,32 @@ async def test_a_stop_that_is_cancelled_leaves_no_wait_behind(host, program, hel
     assert (await host.stop([process], grace=0)).killed == (process.identity,)
 
 
-def kernel_thread() -> int | None:
-    for pid in procfs.pids():
-        try:
-            if procfs.stat_of(pid).kernel_thread:
-                return pid
-        except OSError:
-            continue
-    return None
-
-
-@pytest.mark.parametrize(
-    ("whose", "reason"),
-    [
-        ("init", "init"),
-        ("kernel thread", "kernel_thread"),
-        ("healer", "healer"),
-        ("parent", "ancestor"),
-    ],
-)
-async def test_what_must_never_be_signalled_is_not(host, program, held, whose, reason):
-    pid = {
-        "init": 1,
-        "kernel thread": kernel_thread(),
-        "healer": os.getpid(),
-        "parent": os.getppid(),
-    }[whose]
-    if pid is None:
-        pytest.skip("no kernel thread is visible here")
-    if whose == "parent" and pid == 1:
-        pytest.skip("our parent is init itself")
-    innocent = program(OBEDIENT)
-    innocent.line()
-    processes = [await held(innocent.pid), await held(pid)]
-    view = await host.inspect(processes[1])
-    assert view is not None
-    assert view.forbidden == reason
-    with pytest.raises(HostError, match=reason):
-        await host.stop(processes, grace=0)
-    assert not processes[0].gone(), "none was signalled"
+def test_neither_the_healer_nor_its_parent_is_signalled(program):
+    """They are a program's of their own: were they signalled, it would be them and not this run."""
+    parent = program(
+        "import asyncio, os, subprocess\n"
+        "from healer.errors import HostError\n"
+        "from healer.host.linux import LinuxHost\n"
+        "async def main():\n"
+        "    host = LinuxHost()\n"
+        "    for pid in (os.getppid(), os.getpid()):\n"
+        "        innocent = subprocess.Popen(['sleep', '600'])\n"
+        "        held = [await host.hold(innocent.pid), await host.hold(pid)]\n"
+        "        view = await host.inspect(held[1])\n"
+        "        try:\n"
+        "            await host.stop(held, grace=0)\n"
+        "        except HostError as error:\n"
+        "            print(f'{view.forbidden}|{error}|{held[0].gone()}', flush=True)\n"
+        "        innocent.kill(); innocent.wait()\n"
+        "if os.fork(): os.wait(); input()\n"
+        "else: asyncio.run(main()); os._exit(0)\n"
+    )
+    for reason in ("ancestor", "healer"):
+        forbidden, error, gone = parent.line().split("|")
+        assert forbidden == reason
+        assert error.startswith("cannot signal ")
+        assert error.endswith(f": forbidden ({reason})")
+        assert gone == "False", "none was signalled"
 
 
 @pytest.mark.parametrize(

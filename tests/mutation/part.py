@@ -12,16 +12,19 @@ class Part:
 
     modules: tuple[str, ...]
     tests: tuple[str, ...]
+    kills: bool = False
+    """Whether a mistake in it might end the wrong process: it is tried in a PID namespace, from
+    which no process of the machine can be reached."""
 
+
+_IDENTITY: Final = ("membership", "port", "process", "procfs", "protection", "termination")
 
 PARTS: Final = {
     "domain": Part(modules=("healer/domain/*.py",), tests=("tests/domain",)),
     "identity": Part(
-        modules=tuple(
-            f"healer/host/{name}.py"
-            for name in ("membership", "port", "process", "procfs", "protection", "termination")
-        ),
-        tests=("tests/host",),
+        modules=tuple(f"healer/host/{name}.py" for name in _IDENTITY),
+        tests=tuple(f"tests/host/test_{name}.py" for name in _IDENTITY),
+        kills=True,
     ),
     "store": Part(
         modules=("healer/store/*.py",),

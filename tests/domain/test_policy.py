@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from healer.domain.policy import Fleet, Go, Ledger, Withhold, backoff_delay, gate
+from healer.domain.policy import Fleet, Go, Ledger, Withhold, backoff_delay, gate, resting
 from healer.domain.spec import Backoff, Budget, Mode
 
 CHANCE = st.floats(0, 1, exclude_max=True)
@@ -154,3 +154,64 @@ def test_only_a_long_healthy_stretch_starts_anew() -> None:
     assert ledger.became_unhealthy(NOW + 599, 600).healthy_since is None
     assert ledger.became_unhealthy(NOW + 600, 600) == Ledger()
     assert spent(Budget(), 3).became_unhealthy(NOW + 9999, 600).attempts == 3
+
+
+def test_a_refused_heal_rests_and_is_suggested_again_when_its_rest_is_over() -> None:
+    budget = Budget(denial_rests=900)
+    denied = Ledger(denied=NOW)
+    refused = Withhold("denied", {"denial_rests": 900.0, "elapsed": 300.0}, 600.0)
+    assert resting(denied, budget, NOW + 300) == refused
+    assert resting(denied, budget, NOW + 899.5) is not None
+    assert resting(denied, budget, NOW + 900) is None
+    assert resting(FRESH, budget, NOW) is None
+    assert gate(denied, budget, fleet(), Mode.SUGGEST, NOW + 300) == refused
+    assert gate(denied, budget, fleet(), Mode.SUGGEST, NOW + 900) == Go()
+    assert gate(denied, budget, fleet(), Mode.ACT, NOW + 300) == Go()
+    assert gate(denied, budget, fleet(), Mode.SUGGEST, NOW + 300, forced=True) == Go()
+
+
+def test_a_refusal_is_forgotten_by_health_and_by_the_next_heal() -> None:
+    denied = Ledger(attempts=1, last=NOW, denied=NOW)
+    assert denied.became_healthy(NOW + 1) == Ledger(attempts=1, last=NOW, healthy_since=NOW + 1)
+    assert denied.attempted(NOW + 1, Backoff(initial=4, jitter=0), 0.0) == Ledger(
+        attempts=2, last=NOW + 1, delay=8.0
+    )
+    assert denied.became_unhealthy(NOW + 1, 600).denied == NOW
+
+
+@pytest.mark.parametrize(
+    ("backoff", "attempts", "chance", "seconds"),
+    [
+        (Backoff(initial=0), 3, 0.0, 0.0),
+        (Backoff(initial=0.5, factor=3, jitter=0), 3, 0.0, 4.5),
+        (Backoff(initial=1, factor=2, max=300, jitter=0.5), 3, 0.5, 3.0),
+        (Backoff(initial=1, factor=2, max=300, jitter=1), 20, 0.75, 75.0),
+        (Backoff(initial=1, factor=1.01, max=1e9, jitter=0), 901, 0.0, 1.01**900),
+        (Backoff(initial=1, factor=1.01, max=1e9, jitter=0), 2001, 0.0, 1.01**1000),
+        (Backoff(initial=1, factor=2, max=1e30, jitter=0), 65, 0.0, 2.0**64),
+        (Backoff(initial=1, factor=2, max=1e30, jitter=0), 2001, 0.0, 2.0**64),
+    ],
+)
+def test_a_pause_is_the_formula_s(
+    backoff: Backoff, attempts: int, chance: float, seconds: float
+) -> None:
+    assert backoff_delay(backoff, attempts, chance) == pytest.approx(seconds)
+
+
+def test_every_refusal_carries_the_arithmetic_that_it_was_made_on() -> None:
+    budget = Budget(min_unhealthy=1, max_unhealthy=0.25, rearm_after=300, max_concurrent=2)
+    together = {"unhealthy": 3, "shared": "bus"}
+    figures = {"unhealthy": 3, "components": 10, "max_unhealthy": 0.25, "limit": 2}
+
+    def verdict(**fields: object) -> Go | Withhold:
+        return gate(FRESH, budget, fleet(**fields), Mode.ACT, NOW)
+
+    assert verdict(**together) == Withhold("quorum", figures, 300.0, cause="bus", page=True)
+    assert verdict(**together, hold_age=300, healing=1) == Withhold(
+        "quorum", figures | {"healing": 1}, cause="bus"
+    )
+    assert verdict(healing=2) == Withhold("concurrency", {"healing": 2, "max_concurrent": 2})
+    assert verdict(paused=True) == Withhold("paused", {})
+    assert verdict(maintenance=True) == Withhold("maintenance", {})
+    assert verdict(blocked_by="db") == Withhold("dependency", {}, cause="db")
+    assert gate(FRESH, budget, fleet(), Mode.OBSERVE, NOW) == Withhold("observe", {})

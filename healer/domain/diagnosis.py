@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Final
 
@@ -172,26 +173,23 @@ def _resources(check: Check) -> Iterator[str]:
             yield f"{each}_strained"
 
 
-def _when_failed(code: str, otherwise: str | None = None) -> Callable[[Check], Iterator[str]]:
-    def read(check: Check) -> Iterator[str]:
-        if check.status is CheckStatus.FAIL:
-            yield code
-        elif otherwise is not None:
-            yield otherwise
-
-    return read
+def _failed(code: str, otherwise: str | None, check: Check) -> Iterator[str]:
+    if check.status is CheckStatus.FAIL:
+        yield code
+    elif otherwise is not None:
+        yield otherwise
 
 
 _READERS: Final[Mapping[str, Callable[[Check], Iterator[str]]]] = MappingProxyType(
     {
         "port_listening": _listening,
-        "localhost_reachable": _when_failed("localhost_unreachable"),
-        "network_interfaces": _when_failed("interface_down"),
-        "firewall_rules": _when_failed("firewall_blocks", "firewall_may_block"),
+        "localhost_reachable": partial(_failed, "localhost_unreachable", None),
+        "network_interfaces": partial(_failed, "interface_down", None),
+        "firewall_rules": partial(_failed, "firewall_blocks", "firewall_may_block"),
         "port_conflicts": _conflicts,
         "system_resources": _resources,
-        "name_resolution": _when_failed("unresolvable_name"),
-        "route": _when_failed("no_route"),
+        "name_resolution": partial(_failed, "unresolvable_name", None),
+        "route": partial(_failed, "no_route", None),
     }
 )
 

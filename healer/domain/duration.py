@@ -46,9 +46,9 @@ def format_duration(seconds: float) -> str:
         return f"{seconds:.3g}s"
     for unit, smaller in (("d", "h"), ("h", "m"), ("m", "s")):
         if seconds >= _UNITS[unit]:
-            whole = int(seconds // _UNITS[unit])
-            rest = int((seconds - whole * _UNITS[unit]) // _UNITS[smaller])
-            return f"{whole}{unit}{rest}{smaller}" if rest else f"{whole}{unit}"
+            whole, over = divmod(seconds, _UNITS[unit])
+            rest = int(over / _UNITS[smaller])
+            return f"{whole:.0f}{unit}{rest}{smaller}" if rest else f"{whole:.0f}{unit}"
     return f"{seconds:.3g}s"
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from healer.domain.duration import format_duration, parse_duration
-from healer.domain.spec import Budget, ComponentSpec, PortRange
+from healer.domain.spec import Budget, ComponentSpec, PortRange, check_name
 
 
 @pytest.mark.parametrize(
@@ -75,9 +77,36 @@ def test_a_share_that_is_none_is_refused(text: object) -> None:
 
 
 @pytest.mark.parametrize(
+    ("read", "text", "said"),
+    [
+        (Budget.model_validate, {"max_unhealthy": "x%"}, "'x%' is not a percentage; allowed: 50%"),
+        (PortRange.model_validate, "1-", "'1-' is not a port range; allowed: 8220-8229"),
+        (
+            PortRange.model_validate,
+            "9-8",
+            "9-8 ends before it begins; allowed: first-last, e.g. 8220-8229",
+        ),
+        (
+            check_name,
+            "a b",
+            "'a b' is not a name; allowed: 1 to 63 letters, digits, '_', '.' or '-', "
+            "beginning with a letter or digit",
+        ),
+    ],
+)
+def test_what_is_refused_is_told_what_would_do(
+    read: Callable[[object], object], text: object, said: str
+) -> None:
+    with pytest.raises(ValueError) as refused:  # noqa: PT011 - all of it is compared
+        read(text)
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
     ("probe", "kind", "path"),
     [
         ("tcp", "tcp", "/"),
+        ({"tcp": None}, "tcp", "/"),
         ({"http": "/health"}, "http", "/health"),
         ({"http": None}, "http", "/"),
         ({"kind": "http", "path": "/x"}, "http", "/x"),
@@ -102,6 +131,10 @@ def test_a_probe_is_read_in_its_short_form(probe: object, kind: str, path: str) 
         ("host", "a b"),
         ("host", "$(reboot)"),
         ("probe", "icmp"),
+        ("probe", 8),
+        ("probe", {"tcp": None, "http": "/"}),
+        ("probe", {"kind": "tcp", "http": "/"}),
+        ("probe", {"kind": "http", "tcp": None}),
         ("probe", {"http": "health"}),
         ("probe", {"http": "/a\nb"}),
         ("launch", {"command": []}),

@@ -1,4 +1,7 @@
-"""A pid that comes to mean another process: forced, in a PID namespace of the test's own."""
+"""A pid that comes to mean another process: forced, in a PID namespace of the test's own.
+
+That who looks at less would be taken in is shown by the controls of `tests/soak/pid_reuse.py`.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,6 @@ import sys
 import pytest
 
 ROUNDS = 50
-AT_MOST = 2_000
-"""On a loaded machine few reuses fall into the same tick of 10 ms; one of these must."""
-
 OPTIONS = ("--pid", "--fork", "--mount-proc", "--kill-child")
 
 SCRIPT = """
@@ -37,9 +37,8 @@ def child(pid=None):
 
 async def main():
     host = LinuxHost()
-    seen = {"rounds": 0, "same_ticks": 0, "reacquired": 0, "signalled": 0, "adopted": 0}
-    rounds, at_most = int(sys.argv[1]), int(sys.argv[2])
-    while seen["rounds"] < rounds or (not seen["same_ticks"] and seen["rounds"] < at_most):
+    seen = {"rounds": 0, "reacquired": 0, "signalled": 0, "adopted": 0}
+    for _ in range(int(sys.argv[1])):
         victim = await host.hold(child())
         victim.signal(signal.SIGKILL)
         await victim.exited()
@@ -47,7 +46,6 @@ async def main():
         if innocent.identity.pid != victim.identity.pid:
             sys.exit("the pid was not reused")
         seen["rounds"] += 1
-        seen["same_ticks"] += innocent.identity.start_ticks == victim.identity.start_ticks
         seen["reacquired"] += await host.reacquire(victim.identity) is not None
         seen["signalled"] += victim.signal(signal.SIGKILL)
         stopped = await host.stop([victim], grace=0)
@@ -74,7 +72,7 @@ def test_a_reused_pid_is_never_taken_for_the_process_that_had_it():
     if unshare is None:
         pytest.skip("needs unshare")
     done = subprocess.run(
-        [unshare, *OPTIONS, sys.executable, "-c", SCRIPT, str(ROUNDS), str(AT_MOST)],
+        [unshare, *OPTIONS, sys.executable, "-c", SCRIPT, str(ROUNDS)],
         capture_output=True,
         text=True,
         timeout=120,
@@ -86,6 +84,5 @@ def test_a_reused_pid_is_never_taken_for_the_process_that_had_it():
     seen = json.loads(done.stdout)
     if "refused" in seen:
         pytest.skip(f"the next pid cannot be chosen here: {seen['refused']}")
-    assert seen["rounds"] >= ROUNDS
+    assert seen["rounds"] == ROUNDS
     assert (seen["reacquired"], seen["signalled"], seen["adopted"]) == (0, 0, 0)
-    assert seen["same_ticks"] > 0, "start times alone would have been taken in"

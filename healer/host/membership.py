@@ -48,7 +48,11 @@ def _members(
             held[pid] = process
             # Asked once more, now that the pid cannot come to mean another process.
             carried = procfs.launch_id_of(pid)
-            grouped = _in_group(pid, leader) and _no_older(process.identity, leader)
+            grouped = (
+                leader is not None
+                and _in_group(pid, leader)
+                and process.identity.start_ticks >= leader.start_ticks
+            )
             if process.gone():
                 continue
             if carried == launch.launch_id:
@@ -56,7 +60,9 @@ def _members(
             if grouped and carried in {None, launch.launch_id}:
                 comrades.add(pid)
         ours = set(carriers)
-        if comrades & carriers or (comrades and _still_leads(leader, boot=boot, opener=opener)):
+        if comrades & carriers or (
+            comrades and leader is not None and _still_leads(leader, boot=boot, opener=opener)
+        ):
             ours |= comrades
         return tuple(held.pop(pid) for pid in sorted(ours))
     finally:
@@ -88,7 +94,10 @@ def _candidates(launches: Sequence[Launch], boot: str) -> list[list[int]]:
 
 
 def _inhabited(group: int) -> bool:
-    """Whether a process group has any process. Signal 0 is a look, it is delivered to nobody."""
+    """Whether a process group has any process. Signal 0 is a look, it is delivered to nobody.
+
+    Init leads no launch, and to the kernel its group would mean everybody.
+    """
     if group <= 1:
         return False
     try:
@@ -100,21 +109,13 @@ def _inhabited(group: int) -> bool:
     return True
 
 
-def _in_group(pid: int, leader: ProcessIdentity | None) -> bool:
-    if leader is None:
-        return False
+def _in_group(pid: int, leader: ProcessIdentity) -> bool:
     try:
         return leader.pid in {os.getpgid(pid), os.getsid(pid)}
     except OSError:
         return False
 
 
-def _no_older(identity: ProcessIdentity, leader: ProcessIdentity | None) -> bool:
-    return leader is not None and identity.start_ticks >= leader.start_ticks
-
-
-def _still_leads(leader: ProcessIdentity | None, *, boot: str, opener: Open) -> bool:
-    if leader is None:
-        return False
+def _still_leads(leader: ProcessIdentity, *, boot: str, opener: Open) -> bool:
     now = identify(leader.pid, boot=boot, opener=opener)
     return now is not None and leader.same_as(now) is True

@@ -20,7 +20,7 @@ __all__ = ["PortReservation", "bind_test", "reserve", "wait_bindable"]
 _FIRST_PAUSE: Final = 0.002
 _LONGEST_PAUSE: Final = 0.05
 _PAUSE_GROWTH: Final = 1.5
-_RESULTS: Final = {
+_RESULTS: Final[dict[int | None, str]] = {
     errno.EADDRINUSE: "in_use",
     errno.EACCES: "denied",
     errno.EPERM: "denied",
@@ -139,7 +139,7 @@ def _socket(family: socket.AddressFamily) -> socket.socket:
 
 def _result(error: OSError, place: Sequence[object]) -> str:
     try:
-        return _RESULTS[error.errno or 0]
+        return _RESULTS[error.errno]
     except KeyError:
         raise HostError(
             f"cannot try to bind {place[0]} port {place[1]}: {error.strerror}", errno=error.errno

@@ -35,8 +35,7 @@ async def stop(
     """
     await permit()
     alive = [process for process in processes if not process.gone()]
-    states = {process: _permit(process) for process in alive}
-    killed = {process for process in alive if states[process] in _STOPPED}
+    killed = {process for process in alive if _permit(process) in _STOPPED}
     for process in alive:
         process.signal(signal.SIGKILL if process in killed else signal.SIGTERM)
     survivors = await wait_gone(alive, timeout=grace)

@@ -87,6 +87,34 @@ async def test_a_child_without_the_mark_belongs_to_its_living_leader(
     assert await members(launch) == {leader.pid, child}
 
 
+async def test_a_group_that_nobody_marks_is_its_leaders_while_it_lives(
+    program, strays, held, members
+):
+    leader = program(UNMARKED)
+    child = strays.add(int(leader.line()))
+    process = await held(leader.pid)
+    if process.identity.pidfd_inode is None:
+        pytest.skip("this kernel has no pidfs (before 6.9)")
+    launch = Launch(launch_id=LAUNCH, leader=process.identity)
+    assert await members(launch) == {leader.pid, child}
+    process.signal(signal.SIGKILL)
+    await process.exited()
+    assert await members(launch) == set()
+
+
+async def test_what_is_older_than_the_leader_is_none_of_its_launch(program, strays, held, members):
+    leader = program(UNMARKED, env=MARK)
+    strays.add(int(leader.line()))
+    identity = (await held(leader.pid)).identity
+    later = identity.model_copy(update={"start_ticks": identity.start_ticks + 1_000_000})
+    assert await members(Launch(launch_id=LAUNCH, leader=later)) == {leader.pid}, "by its mark"
+
+
+async def test_init_leads_no_launch(held, members):
+    init = await held(1)
+    assert await members(Launch(launch_id=LAUNCH, leader=init.identity)) == set()
+
+
 async def test_a_group_that_nobody_marks_is_not_ours_once_the_leader_is_gone(
     program, strays, held, members
 ):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import resource
 import socket
 import time
 
 import pytest
 
 from healer.domain.spec import PortRange
+from healer.errors import HostError
 
 from .test_listener import port_of
 
@@ -88,6 +90,19 @@ async def test_a_port_without_the_right_to_it_is_denied(program):
     if int(first) <= 1:
         pytest.skip("every port is open to everybody here")
     assert result == "denied"
+
+
+async def test_what_the_kernel_refuses_for_another_reason_is_no_answer(host):
+    """Out of descriptors: nothing was found out about the port."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        with pytest.raises(HostError) as refused:
+            await host.bind_test("127.0.0.1", 8220)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert str(refused.value) == "cannot try to bind 127.0.0.1 port 8220: Too many open files"
+    assert refused.value.errno == errno.EMFILE
 
 
 async def test_waiting_ends_as_soon_as_the_port_is_free(host, server_socket):

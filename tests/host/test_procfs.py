@@ -11,6 +11,8 @@ import pytest
 from healer.host import procfs
 from healer.host.procfs import Stat
 
+from .conftest import until, zombie
+
 WAIT = "print('ready', flush=True); input()"
 KERNEL_THREAD = 0x00200000
 
@@ -160,6 +162,16 @@ async def test_what_is_gone_shows_nothing(gone):
             look(gone)
     with pytest.raises(OSError, match=str(gone)):
         procfs.namespace_of(gone, "net")
+
+
+async def test_what_has_ended_and_was_not_reaped_shows_only_its_numbers(program):
+    child = program("raise SystemExit(3)", env={procfs.LAUNCH_ID: "abc"})
+    await until(lambda: zombie(child.pid))
+    read = procfs.stat_of(child.pid)
+    assert (read.state, read.ppid, read.executing) == ("Z", os.getpid(), False)
+    assert procfs.cmdline_of(child.pid) == ()
+    assert procfs.exe_of(child.pid) is None
+    assert procfs.launch_id_of(child.pid) is None
 
 
 def test_what_may_not_be_seen_shows_nothing(program):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import time
@@ -14,6 +15,8 @@ import pytest
 from healer.errors import HostError
 from healer.host import procfs
 from healer.host.linux import LinuxHost
+from healer.host.process import PidfdProcess
+from healer.host.termination import wait_gone
 
 from .conftest import until, zombie
 
@@ -96,6 +99,73 @@ async def test_what_sigkill_does_not_end_is_unkillable(freezer, program, held):
     finally:
         (freezer / "freezer.state").write_text("THAWED")
     await asyncio.wait_for(process.exited(), 60)
+
+
+async def test_what_is_traced_is_killed_without_waiting_for_its_grace(host, program, held):
+    """A debugger has stopped it, and only the debugger lets it act on SIGTERM."""
+    tracer = program(
+        "import ctypes, os, signal, time\n"
+        "libc = ctypes.CDLL(None)\n"
+        "pid = os.fork()\n"
+        "if pid == 0:\n"
+        "    libc.ptrace(0, 0, 0, 0); os.kill(os.getpid(), signal.SIGSTOP); time.sleep(600)\n"
+        "os.waitpid(pid, os.WUNTRACED)\n"
+        "print(pid, flush=True); time.sleep(600)\n"
+    )
+    pid = int(tracer.line())
+    if procfs.stat_of(pid).state != "t":
+        pytest.skip("tracing is not permitted here")
+    process = await held(pid)
+    stopped = await host.stop([process], grace=600)
+    assert stopped.killed == (process.identity,)
+
+
+class Fleeting(PidfdProcess):
+    """A process that ended right after it was looked at for the first time."""
+
+    looked = False
+
+    def gone(self) -> bool:
+        if not self.looked:
+            self.looked = True
+            return False
+        return super().gone()
+
+
+@pytest.mark.parametrize("reaped", [False, True])
+async def test_what_ends_before_the_signal_is_stopped_and_not_killed(host, program, held, reaped):
+    child = program("pass")
+    await until(lambda: zombie(child.pid))
+    process = await held(child.pid)
+    fleeting = Fleeting(os.pidfd_open(child.pid), process.identity)
+    if reaped:
+        await process.exited()
+    stopped = await host.stop([fleeting], grace=5)
+    fleeting.close()
+    assert stopped.stopped == (process.identity,)
+    assert stopped.killed == stopped.unkillable == ()
+
+
+async def test_what_lives_and_cannot_be_seen_is_not_signalled(host, program, held):
+    gone, child = program("pass"), program(OBEDIENT)
+    process = await held(gone.pid)
+    await process.exited()
+    unseen = PidfdProcess(os.pidfd_open(child.pid), process.identity)
+    with pytest.raises(HostError) as refused:
+        await host.stop([unseen], grace=0)
+    assert str(refused.value) == f"cannot signal {process.identity}: it cannot be seen"
+    assert refused.value.errno in {errno.ENOENT, errno.ESRCH}
+    assert not unseen.gone()
+    unseen.close()
+
+
+async def test_no_wait_is_left_behind_for_what_does_not_end(program, held):
+    child = program(DEAF)
+    child.line()
+    process = await held(child.pid)
+    process.signal(signal.SIGTERM)
+    assert await wait_gone([process], timeout=0) == (process,)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def test_nothing_to_stop_is_nothing_stopped(host):

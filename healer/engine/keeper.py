@@ -133,7 +133,7 @@ class Keeper:
             return self.heal.issue.id
         opened: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._requests.put_nowait((wanted, opened))
-        return await opened
+        return await asyncio.shield(opened)  # who no longer waits takes nothing back
 
     async def decide(self, actor: str, decision: Callable[[Component, Stamp], None]) -> None:
         """Let what an operator decides about the component become a fact, and wake who waits.

@@ -515,6 +515,21 @@ async def test_who_asks_while_a_heal_acts_is_told_which_one() -> None:
 
 
 @in_virtual_time
+async def test_who_asks_and_does_not_wait_for_the_answer_breaks_nothing() -> None:
+    async with Stage() as stage:
+        await stage.healthy()
+        known = len(await stage.issues())
+        crashed = HealRequest("api:test", issue_type=IssueType.PROCESS_CRASHED)
+        asking = asyncio.create_task(stage.engine.heal("chat_api", crashed))
+        await asyncio.sleep(0)
+        asking.cancel()
+        await stage.ended(known + 1)
+        stage.crash()
+        await stage.ended(known + 2)
+        await stage.healthy()
+
+
+@in_virtual_time
 async def test_an_operator_may_name_the_playbook_of_a_healthy_component() -> None:
     async with Stage() as stage:
         await stage.healthy()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from healer.domain.decision import ALERT_RESOLVED
 from healer.domain.events import (
     DiagnosisCompleted,
     HealWithheld,
@@ -159,7 +160,9 @@ class Decision:
         self._end(event, now)
 
     def failed(self, event: IssueFailed, now: int) -> None:
-        tried = self.ran or self._nothing_to_do
+        # Nothing was looked at again for an alert that was taken back.
+        looked = self._nothing_to_do and event.reason != ALERT_RESOLVED
+        tried = self.ran or looked
         self.outcome = "not_cured" if tried else "withheld"
         self.reason = event.reason
         self.cured_by_action = False if tried else None

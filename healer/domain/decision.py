@@ -7,6 +7,7 @@ issue; a dry run is the same answer without the last line.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from healer.domain.events import ApprovalDenied, ApprovalGranted, StepStarted
 from healer.domain.issue import NetworkIssue
@@ -16,6 +17,7 @@ from healer.domain.routing import CLEAR_PORT, RESTART_COMPONENT
 from healer.domain.spec import Mode
 
 __all__ = [
+    "ALERT_RESOLVED",
     "AskApproval",
     "Diagnose",
     "Done",
@@ -32,6 +34,10 @@ __all__ = [
     "next_move",
     "wants_launcher",
 ]
+
+ALERT_RESOLVED: Final = "alert_resolved"
+"""Why an issue failed that nobody wanted healed any more: no decision of ours, and nothing that was
+tried."""
 
 
 @dataclass(frozen=True, slots=True)

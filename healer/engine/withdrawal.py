@@ -10,6 +10,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
+from healer.domain.decision import ALERT_RESOLVED
 from healer.domain.events import ApprovalGranted
 from healer.domain.lifecycle import State
 from healer.domain.probe import Outcome, ProbeResult
@@ -18,10 +19,7 @@ from healer.engine.patient import Patient
 from healer.engine.waiting import Waiting
 from healer.errors import StoreError
 
-__all__ = ["ALERT_RESOLVED", "Resolved", "Withdrawal"]
-
-ALERT_RESOLVED: Final = "alert_resolved"
-"""The reason of an issue that ended so."""
+__all__ = ["Resolved", "Withdrawal"]
 
 _DECIDED_WITHIN: Final = 5.0
 """Seconds that a sender waits for the heal to come to where it can be withdrawn."""

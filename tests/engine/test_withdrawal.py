@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from healer.domain.decision import ALERT_RESOLVED
 from healer.domain.events import (
     ApprovalRequested,
     HealWithheld,
@@ -20,7 +21,6 @@ from healer.domain.lifecycle import State
 from healer.domain.probe import Reason
 from healer.domain.spec import Backoff, Budget, IssueType, Mode
 from healer.engine import HealRequest
-from healer.engine.withdrawal import ALERT_RESOLVED
 from healer.errors import IllegalCommandError, StoreError, UnknownNameError
 from healer.testing import Program
 from projections import ALL

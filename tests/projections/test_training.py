@@ -266,6 +266,17 @@ def test_a_heal_that_never_came_is_withheld_and_says_why():
     assert row["cured_by_action"] is row["attempt"] is row["waited"] is None
 
 
+def test_what_was_withdrawn_with_its_alert_says_nothing_of_any_action():
+    log = Log()
+    log.detect().diagnose().route("restart_component").withhold("maintenance").fail(
+        "alert_resolved"
+    )
+    log.detect().diagnose().route().withhold("maintenance").fail("alert_resolved")
+    for row in decisions(log):
+        assert (row["outcome"], row["reason"]) == ("withheld", "alert_resolved")
+        assert row["cured_by_action"] is None
+
+
 def test_what_recovers_by_itself_is_no_success_of_the_action():
     log = Log()
     log.detect().diagnose().route("restart_component").look(healthy=True).verify(None)

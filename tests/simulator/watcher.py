@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from healer.domain.decision import ALERT_RESOLVED
 from healer.domain.events import (
     ApprovalGranted,
     BudgetReset,
@@ -32,7 +33,6 @@ from healer.domain.events import (
 from healer.domain.health import Health
 from healer.domain.probe import Outcome
 from healer.domain.spec import Budget, ComponentSpec, Mode
-from healer.engine.withdrawal import ALERT_RESOLVED
 from healer.ports import Recorded
 from healer.testing import WorldProcess
 from tests.simulator.machine import Machine, SimProber

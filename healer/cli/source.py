@@ -36,8 +36,9 @@ def config_in(file: Path | None) -> Config:
         raise ConfigError(
             f"./{_DEFAULT}",
             [
-                "there is no such file; name one with -c FILE, begin with docs/healer.yaml, or see "
-                "`healer demo`, which needs none"
+                f"there is none in {Path.cwd()}; `healer init` writes one from what listens here, "
+                "-c FILE names another, and `healer demo` needs none (every key, with comments: "
+                "docs/healer.yaml)"
             ],
         )
     return load(file or _DEFAULT, environ=os.environ, hostname=socket.gethostname())

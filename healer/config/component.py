@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from healer.config.document import Path as Place
-from healer.config.problem import Problems, suggestion, validated
+from healer.config.problem import Problems, as_list, suggestion, validated
 from healer.domain.spec import (
     CommandLaunch,
     ComponentSpec,
@@ -92,6 +92,9 @@ def _check_probe(probe: Any, path: Place, problems: Problems) -> bool:
 def _read_launch(
     launch: Any, path: Place, directory: Path, problems: Problems
 ) -> LaunchSpec | None:
+    if isinstance(launch, str) and launch not in _LAUNCHES:
+        problems.add(path, f"is one text; allowed: {{command: {as_list(launch)}}}")
+        return None
     kinds = [kind for kind in _LAUNCHES if isinstance(launch, dict) and kind in launch]
     allowed = f"allowed: exactly one of {', '.join(_LAUNCHES)}"
     if len(kinds) != 1:

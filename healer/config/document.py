@@ -73,11 +73,24 @@ def read_document(text: str) -> Document:
     try:
         return reader.read(yaml.parse(text, Loader=yaml.CSafeLoader))
     except yaml.MarkedYAMLError as error:
-        where = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        mark = error.problem_mark
+        where = f"line {mark.line + 1}: " if mark else ""
         why = " ".join(part for part in (error.context, error.problem) if part)
-        raise DocumentError(f"{where}is not YAML: {why}") from error
+        raise DocumentError(_tab(text, mark) or f"{where}is not YAML: {why}") from error
     except (yaml.YAMLError, UnicodeError) as error:
         raise DocumentError(f"is not YAML: {' '.join(str(error).split())}") from error
+
+
+def _tab(text: str, mark: yaml.Mark | None) -> str | None:
+    """What is wrong where a line is indented by a tab, which most editors show as spaces."""
+    if mark is None:
+        return None
+    line = text.split("\n")[mark.line : mark.line + 1]
+    indent, tab, _ = (line[0] if line else "").partition("\t")
+    if not tab or indent.strip():
+        return None
+    place = f"line {mark.line + 1}, column {len(indent) + 1}"
+    return f"{place}: begins with a tab; YAML takes spaces, not tabs"
 
 
 class _Reader:

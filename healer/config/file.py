@@ -37,6 +37,9 @@ def read_file(path: Path) -> str:
             content = _read_all(descriptor)
         finally:
             os.close(descriptor)
+    except FileNotFoundError as error:
+        why = f"there is no such file; `healer init {source}` writes one"
+        raise ConfigError(source, [why]) from error
     except OSError as error:
         raise ConfigError(source, [f"{error.strerror}; allowed: a readable file"]) from error
     try:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
-from collections.abc import Collection, Iterator, Sequence
+import shlex
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from healer.config.document import Document, Path, dotted, plain_value
 
-__all__ = ["Problems", "suggestion", "unknown_key", "validated"]
+__all__ = ["Problems", "as_list", "suggestion", "unknown_key", "validated"]
 
 _SHOWN: Final = 80
+_NO_NUMBER: Final = frozenset({"int_parsing", "int_type"})
+_SHELL: Final = re.compile(r"[|&;<>`]|\$\(")
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_./=+@%-]([A-Za-z0-9_./=+@%:-]*[A-Za-z0-9_./=+@%-])?")
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -114,7 +120,9 @@ def _sentence(model: type[BaseModel], path: Path, where: Path, detail: ErrorDeta
     context = detail.get("ctx", {})
     match detail["type"]:
         case "extra_forbidden":
-            return unknown_key(path[-1], _fields_at(model, where[:-1]))
+            # A component's name is the key that it stands under.
+            unwritten = {"name"} if path[0] == "components" else set()
+            return unknown_key(path[-1], _fields_at(model, where[:-1]).keys() - unwritten)
         case "missing":
             return "is required"
         case "value_error":
@@ -124,8 +132,34 @@ def _sentence(model: type[BaseModel], path: Path, where: Path, detail: ErrorDeta
             return (
                 f"{_shown(path, detail['input'])} is unknown{hint} allowed: {context['expected']}"
             )
-    message = re.sub(r"^\w+ should (be |have )?", "", detail["msg"])
+        case "tuple_type" if isinstance(detail["input"], str):
+            shown = "a list" if _secret(path) else as_list(detail["input"])
+            return f"is one text; allowed: {shown}"
+    message = _whole_number(_fields_at(model, where[:-1]).get(where[-1]) if where else None)
+    if message and detail["type"] in _NO_NUMBER:
+        return f"{_shown(path, detail['input'])} is text; allowed: {message}"
+    message = message or re.sub(r"^\w+ should (be |have )?", "", detail["msg"])
     return f"{_shown(path, detail['input'])} cannot be used; allowed: {message}"
+
+
+def _whole_number(field: FieldInfo | None) -> str | None:
+    """What is allowed of a field that takes a whole number between two others."""
+    if field is None or field.annotation is not int:
+        return None
+    low = next((each.ge for each in field.metadata if hasattr(each, "ge")), None)
+    high = next((each.le for each in field.metadata if hasattr(each, "le")), None)
+    return None if low is None or high is None else f"a whole number from {low} to {high}"
+
+
+def as_list(text: str) -> str:
+    """The command line `text` as the list, in YAML, that it has to be: no shell splits it here."""
+    try:
+        # What only a shell understands is left to one.
+        words = ["sh", "-c", text] if _SHELL.search(text) else shlex.split(text)
+    except ValueError:  # a quotation that does not end
+        words = ["PROGRAM", "ARGUMENT"]
+    shown = (w if _PLAIN.fullmatch(w) else json.dumps(w, ensure_ascii=False) for w in words)
+    return f"[{', '.join(shown)}]"
 
 
 def _options(expected: str) -> list[str]:
@@ -143,14 +177,14 @@ def _shown(path: Path, value: Any) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
-def _fields_at(model: type[BaseModel], path: Path) -> Collection[str]:
+def _fields_at(model: type[BaseModel], path: Path) -> Mapping[str, FieldInfo]:
     fields = model.model_fields
     for part in path:
         inner = next(_models(fields[part].annotation), None) if part in fields else None
         if inner is None:
-            return ()
+            return {}
         fields = inner.model_fields
-    return list(fields)
+    return fields
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:

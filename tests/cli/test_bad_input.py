@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -112,3 +113,51 @@ def test_an_archive_on_a_full_disk_says_that_nothing_was_moved(long: Path) -> No
     after = healer("history", "--store", f"sqlite:///{long}", cwd=long.parent)
     assert after.returncode == 0
     assert after.stdout == before
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("  a:\n\tport: 1", "line 3, column 1: begins with a tab; YAML takes spaces, not tabs"),
+        (
+            "  a: {port: 81o0}",
+            "line 2: components.a.port: '81o0' is text; allowed: a whole number from 1 to 65535",
+        ),
+        (
+            '  a:\n    port: 1\n    launch: {command: "python -m a --port {port}"}',
+            "line 4: components.a.launch.command: is one text; "
+            'allowed: [python, -m, a, --port, "{port}"]',
+        ),
+        (
+            "  a: {port: 1, creticality: high}",
+            "line 2: components.a.creticality: unknown key; did you mean 'criticality'? allowed: ",
+        ),
+    ],
+    ids=["tab", "port", "command", "key"],
+)
+def test_a_mistake_in_the_configuration_is_named_with_its_line_and_what_is_allowed(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    file = tmp_path / "healer.yaml"
+    file.write_text(f"components:\n{text}\n")
+    file.chmod(0o600)
+    refused(healer("status", cwd=tmp_path), said)
+    ran = healer("validate", "-o", "json", cwd=tmp_path)
+    assert ran.returncode == 2
+    (problem,) = json.loads(ran.stdout)["problems"]
+    assert problem.startswith(said)
+
+
+def test_the_list_that_is_shown_for_a_launch_command_can_be_used(tmp_path: Path) -> None:
+    file = tmp_path / "healer.yaml"
+    text = "components:\n  a:\n    port: 1\n    launch: {command: %s}\n"
+    file.write_text(text % "\"python -m a --name 'a b' --port {port} --at 12:30 --on\"")
+    file.chmod(0o600)
+    ran = healer("validate", cwd=tmp_path)
+    assert ran.returncode == 2
+    file.write_text(text % ran.stderr.strip().rpartition("allowed: ")[2])
+    assert healer("validate", cwd=tmp_path).returncode == 0
+
+
+def test_a_configuration_that_is_not_there_is_said_with_how_to_make_one(tmp_path: Path) -> None:
+    refused(healer("status", "-c", "my.yaml", cwd=tmp_path), "`healer init my.yaml` writes one")

@@ -81,6 +81,8 @@ def test_without_a_configuration_one_line_says_how_to_begin(
     assert ran.returncode == 2
     (line,) = ran.stderr.splitlines()
     assert line.startswith("healer: cannot use ./healer.yaml: ")
+    assert f"there is none in {tmp_path}; " in line
+    assert "`healer init` writes one" in line
     assert "healer demo" in line
     assert "docs/" in line
 

@@ -176,11 +176,11 @@ MISTAKES = {
     "missing port": ("components: {a: {}}", ["components.a.port: is required"]),
     "port out of range": (
         "components: {a: {port: 70000}}",
-        ["components.a.port: 70000 cannot be used; allowed: less than or equal to 65535"],
+        ["components.a.port: 70000 cannot be used; allowed: a whole number from 1 to 65535"],
     ),
     "port that is none": (
         "components: {a: {port: http}}",
-        ["components.a.port: 'http'", "integer"],
+        ["components.a.port: 'http' is text; allowed: a whole number from 1 to 65535"],
     ),
     "bad name": ('components: {"../x": {port: 1}}', ["'../x' is not a name; allowed: 1 to 63"]),
     "component that is no mapping": ("components: {a: 8220}", ["components.a: is not a mapping"]),
@@ -258,7 +258,35 @@ MISTAKES = {
     ),
     "launch with a shell line": (
         component("launch: {command: serve --port 1}"),
-        ["launch.command: 'serve --port 1' cannot be used; allowed: a valid tuple"],
+        ["launch.command: is one text; allowed: [serve, --port, 1]"],
+    ),
+    "launch with what only a shell understands": (
+        component('launch: {command: "a | b > c"}'),
+        ['launch.command: is one text; allowed: [sh, -c, "a | b > c"]'],
+    ),
+    "launch with a quotation without an end": (
+        component("launch: {command: it's}"),
+        ["launch.command: is one text; allowed: [PROGRAM, ARGUMENT]"],
+    ),
+    "launch that is a shell line": (
+        component("launch: \"serve --name 'a b' --port {port}\""),
+        ['launch: is one text; allowed: {command: [serve, --name, "a b", --port, "{port}"]}'],
+    ),
+    "dependency that is no list": (
+        component("depends_on: message_bus"),
+        ["depends_on: is one text; allowed: [message_bus]"],
+    ),
+    "tab": (
+        "components:\n  a:\n\tport: 1",
+        ["line 3, column 1: begins with a tab; YAML takes spaces, not tabs"],
+    ),
+    "tab behind spaces": (
+        "components:\n  a: {port: 1}\n \tb: {port: 2}",
+        ["line 3, column 2: begins with a tab; YAML takes spaces, not tabs"],
+    ),
+    "fraction of a port": (
+        component("rebind: {first: 80.5, last: 90}"),
+        ["rebind.first: 80.5 cannot be used; allowed: a whole number from 1 to 65535"],
     ),
     "launch without arguments": (component("launch: {command: []}"), ["launch.command: []"]),
     "unit that is an option": (
@@ -401,7 +429,8 @@ def test_a_file_is_read_and_its_directory_is_where_paths_start(tmp_path: Path):
 
 
 def test_a_missing_file_is_named(tmp_path: Path):
-    assert "No such file or directory" in refusal(tmp_path / "none.yaml")
+    path = tmp_path / "none.yaml"
+    assert f"there is no such file; `healer init {path}` writes one" in refusal(path)
 
 
 def test_a_directory_is_no_file(tmp_path: Path):

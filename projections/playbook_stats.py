@@ -26,6 +26,7 @@ class PlaybookRecord:
     failed_steps: Counter[str] = field(default_factory=Counter)
     duration: Sample = field(default_factory=Sample)
     runs: dict[tuple[str, str], Tally] = field(default_factory=dict)
+    _shown: tuple[int, Json] | None = field(default=None, compare=False, repr=False)
 
     def merge(self, other: PlaybookRecord) -> None:
         self.outcomes.update(other.outcomes)
@@ -35,6 +36,13 @@ class PlaybookRecord:
             self.runs.setdefault(key, Tally()).merge(tally)
 
     def view(self) -> Json:
+        """All figures. Made once for each number of runs: it merges those of every component."""
+        count = self.outcomes.total()
+        if self._shown is None or self._shown[0] != count:
+            self._shown = (count, self._view())
+        return self._shown[1]
+
+    def _view(self) -> Json:
         total = Tally()
         by_type: dict[str, Tally] = {}
         by_component: dict[str, Tally] = {}

@@ -9,6 +9,7 @@ behind it, all is done.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,19 +18,21 @@ from typing import Final
 
 from healer.errors import StoreError
 from healer.store.codec import Codec
-from healer.store.cold import parquet, segments_of
+from healer.store.cold import GROUP, Row, parquet, segments_of
 from healer.store.connection import check_directory, check_file, refusals
 from healer.store.cut import cut_of
 from healer.store.ledger import Ledger
 from healer.store.lock import Lock
 from healer.store.notary import Sealing
+from healer.store.schema import archived_claims, log_id
 from healer.store.segment import Progress, tidy, write
 from healer.store.witness import FileWitness
 
-__all__ = ["Archived", "archive"]
+__all__ = ["Archived", "archive", "microseconds"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+_ALL: Final = "SELECT position, stream, version, topic, time, body, hash FROM event "
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +97,19 @@ def _archive(
     connection = ledger.connection
     with refusals(f"archive {file}"):
         known = segments_of(connection, file)
-        tidy(connection, place, known)
-        cut = cut_of(connection, (before - _EPOCH) // _MICROSECOND)
+        warm = _Rows(connection)
+        tidy(warm, place, known)
+        cut = cut_of(
+            connection.execute,
+            microseconds(before),
+            archived_claims(connection),
+            by="INDEXED BY event_lifetime",
+        )
         size_before = file.stat().st_size
         size, kept = 0, None
         if cut.last >= cut.first:
             place.mkdir(parents=True, exist_ok=True, mode=0o700)
-            segment = write(connection, place, cut, known, on_progress)
+            segment = write(warm, place, cut, known, on_progress)
             relative = segment.path
             with suppress(ValueError):
                 relative = segment.path.relative_to(file.parent)
@@ -117,6 +126,36 @@ def _archive(
         held_by=cut.held_by,
         unreturned=unreturned,
     )
+
+
+def microseconds(moment: datetime) -> int:
+    """A time as logs store it: since 1970."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+class _Rows:
+    """The events in a file; nobody else writes it."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self.log_id = log_id(connection)
+
+    def hash_at(self, position: int) -> bytes | None:
+        """See `Warm.hash_at`."""
+        query = "SELECT hash FROM event WHERE position = ?"
+        row = self._connection.execute(query, (position,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def rows(self, last: int) -> Iterator[list[Row]]:
+        """See `Warm.rows`."""
+        found = self._connection.execute(f"{_ALL} WHERE position <= ? ORDER BY position", (last,))
+        while batch := found.fetchmany(GROUP):
+            yield batch
+
+    def stream(self, stream: str, version: int) -> Sequence[Row]:
+        """See `Warm.stream`."""
+        query = f"{_ALL} WHERE stream = ? AND version <= ? ORDER BY version"
+        return self._connection.execute(query, (stream, version)).fetchall()
 
 
 def _return_space(ledger: Ledger) -> str | None:

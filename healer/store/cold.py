@@ -135,6 +135,18 @@ class Cold:
                 after += len(rows)
         return found
 
+    def joined(self, after: int, limit: int, warm: list[Row]) -> list[Row]:
+        """At most `limit` events behind `after`, of which the database gave `warm`: what stands in
+        front of those, and as many of them as follow on. Raises as `rows`.
+
+        Positions have no gaps: where `warm` does not follow `after`, what comes first was archived.
+        """
+        if limit <= 0 or (warm and warm[0][0] <= max(after, 0) + 1):
+            return warm
+        cold = self.rows(after, limit)
+        meet = cold and warm and warm[0][0] == cold[-1][0] + 1
+        return [*cold, *warm][:limit] if meet else cold or warm
+
     def batches(self, segment: Segment) -> Iterator[list[Row]]:
         """All events of one archive, in order of position; raises as `rows`."""
         for group in range(self._count(segment.path)):
@@ -208,5 +220,5 @@ def _rows_of(table: Any) -> list[Row]:
 
 def _refused(path: Path, why: object) -> StoreError:
     if isinstance(why, FileNotFoundError):
-        why = "the file is not there; put it back, or beside the log in <log>.archive"
+        why = "the file is not there; put it back, or where it is looked for (docs/archive.md)"
     return StoreError(f"cannot read the archive {path}: {why}")

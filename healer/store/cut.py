@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import sqlite3
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
-from healer.store.schema import BEGINS, LIFE, archived_claims
+from healer.store.schema import BEGINS, LIFE
 
-__all__ = ["Cut", "cut_of"]
+__all__ = ["Cut", "Select", "cut_of"]
+
+Select = Callable[[str], Iterable[Any]]
+"""Asks either store, in one state of it, where its tables are found under their bare names."""
 
 
 class Cut(NamedTuple):
@@ -21,26 +24,25 @@ class Cut(NamedTuple):
     streams: dict[str, tuple[int, str | None]]
 
 
-def cut_of(connection: sqlite3.Connection, before: int) -> Cut:
+def cut_of(select: Select, before: int, carried: Mapping[str, str], *, by: str = "") -> Cut:
     """The longest beginning of the log that is older than `before` (microseconds since 1970) and
     that no issue lies across, but for those that are still open: they may stay so for months.
 
-    Raises:
-        sqlite3.Error: the log cannot be read.
+    `carried` are issues that were open where the archives end → their component; `by` names the
+    index of lifetimes where the store has to be told.
+
+    Raises whatever the store does when it cannot be read.
     """
-    execute = connection.execute
-    (first,) = execute("SELECT coalesce(min(position), 1) FROM event").fetchone()
-    (last,) = execute("SELECT coalesce(max(position), 0) FROM event").fetchone()
-    young = execute(
-        "SELECT position FROM event WHERE time >= ? ORDER BY position LIMIT 1", (before,)
-    ).fetchone()
-    cut = last if young is None else young[0] - 1
-    newest = dict(execute("SELECT stream, max(position) FROM event GROUP BY stream"))
+    ((first,),) = select("SELECT coalesce(min(position), 1) FROM event")
+    ((last,),) = select("SELECT coalesce(max(position), 0) FROM event")
+    young = f"SELECT position FROM event WHERE time >= {before} ORDER BY position LIMIT 1"  # noqa: S608
+    cut = next((position - 1 for (position,) in select(young)), last)
+    newest = dict(select("SELECT stream, max(position) FROM event GROUP BY stream"))
     begun: dict[str, int] = {}
     ended: dict[str, int] = {}
-    for position, begins, stream in execute(
+    for position, begins, stream in select(
         f"SELECT position, {BEGINS}, stream FROM event "  # noqa: S608 - constants
-        f"INDEXED BY event_lifetime WHERE {LIFE} ORDER BY position"
+        f"{by} WHERE {LIFE} ORDER BY position"
     ):
         if begins:
             begun[stream] = position
@@ -51,13 +53,12 @@ def cut_of(connection: sqlite3.Connection, before: int) -> Cut:
     for stream, position in reversed(begun.items()):
         if position <= cut < newest[stream] and stream in ended:
             cut, held_by = position - 1, stream
-    carried = {issue: name for name, issue in execute("SELECT component, issue FROM open_issue")}
-    carried |= archived_claims(connection)
+    claims = {issue: name for name, issue in select("SELECT component, issue FROM open_issue")}
+    claims |= carried
+    reached = f"SELECT stream, max(version) FROM event WHERE position <= {cut} GROUP BY stream"  # noqa: S608
     going_on = {
-        stream: (version, carried.get(stream) if ended.get(stream, cut + 1) > cut else None)
-        for stream, version in execute(
-            "SELECT stream, max(version) FROM event WHERE position <= ? GROUP BY stream", (cut,)
-        )
+        stream: (version, claims.get(stream) if ended.get(stream, cut + 1) > cut else None)
+        for stream, version in select(reached)
         if stream not in begun or stream not in ended
     }
     return Cut(first, cut, held_by, going_on)

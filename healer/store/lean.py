@@ -11,7 +11,7 @@ from typing import Final, Protocol, runtime_checkable
 from healer.store.cold import Cold, segments_of
 from healer.store.connection import connect, refusals
 
-__all__ = ["BACKSLASH", "ESCAPE", "Lean", "LeanBatch", "LeanRow", "lean_rows"]
+__all__ = ["BACKSLASH", "ESCAPE", "Lean", "LeanBatch", "LeanRow", "lean_rows", "of_archive"]
 
 LeanRow = tuple[int, str, int, str, bytes]
 """Position, stream, version, topic, body."""
@@ -97,13 +97,7 @@ def _of_file(
                         cold.close()
                         cold = Cold(segments)
                     if after < cold.last:
-                        stored = cold.rows(after, min(end, cold.last) - after)
-                        rows = [
-                            (row[0], row[1], row[2], row[3], row[5])
-                            for row in stored
-                            if row[3] not in skipped and _is_marked(row[3], row[5], marks)
-                        ]
-                        end, time = stored[-1][0], max(row[4] for row in stored)
+                        rows, end, time = of_archive(cold, after, end, skipped, marks)
                     else:
                         rows = connection.execute(select, (after, end, *bound)).fetchall()
                         time = None
@@ -115,6 +109,19 @@ def _of_file(
                 after = end
         finally:
             cold.close()
+
+
+def of_archive(
+    cold: Cold, after: int, end: int, without: Collection[str], marks: Mapping[str, bytes]
+) -> LeanBatch:
+    """The archived ones of the events behind `after` up to `end`; see `lean_rows`."""
+    stored = cold.rows(after, min(end, cold.last) - after)
+    rows = [
+        (row[0], row[1], row[2], row[3], row[5])
+        for row in stored
+        if row[3] not in without and _is_marked(row[3], row[5], marks)
+    ]
+    return rows, stored[-1][0], max(row[4] for row in stored)
 
 
 def _is_marked(topic: str, body: bytes, marks: Mapping[str, bytes]) -> bool:

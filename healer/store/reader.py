@@ -92,12 +92,9 @@ class Reader:
             "WHERE position > ? ORDER BY position LIMIT ?",
             (after, limit),
         ).fetchall()
-        if limit > 0 and (not found or found[0][0] > max(after, 0) + 1):
-            # Positions have no gaps: what comes first stands in an archive.
-            cold = self._cold(connection).rows(after, limit)
-            meet = cold and found and found[0][0] == cold[-1][0] + 1
-            found = [*cold, *found][:limit] if meet else cold or found
-        return found
+        if found and found[0][0] == max(after, 0) + 1:
+            return found
+        return self._cold(connection).joined(after, limit, found)
 
     def _cold(self, connection: sqlite3.Connection) -> Cold:
         segments = segments_of(connection, self._file)

@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from healer.errors import StoreError
 from healer.store.chain import Link, first_break, genesis
 from healer.store.cold import COLUMNS, GROUP, Cold, Row, Segment, digest_of, parquet
 from healer.store.cut import Cut
-from healer.store.schema import log_id
 
-__all__ = ["Progress", "tidy", "write"]
+__all__ = ["Progress", "Warm", "tidy", "write"]
 
 Progress = Callable[[int, int], None]
 
 _LEVEL: Final = 6
-_ALL: Final = "SELECT position, stream, version, topic, time, body, hash FROM event "
 
 
-def tidy(connection: sqlite3.Connection, place: Path, known: Sequence[Segment]) -> None:
+class Warm(Protocol):
+    """The events that a database still has, in one state of it. Raises what its store does."""
+
+    log_id: str
+
+    def hash_at(self, position: int) -> bytes | None:
+        """The hash of the event at `position`; None: it is not there."""
+
+    def rows(self, last: int) -> Iterator[list[Row]]:
+        """All events up to `last`, in order of position, so many at once as make a row group."""
+
+    def stream(self, stream: str, version: int) -> Sequence[Row]:
+        """The events of a stream up to `version`, in order of it."""
+
+
+def tidy(warm: Warm, place: Path, known: Sequence[Segment]) -> None:
     """Remove what a run that died has left. A finished file that no signature names goes only when
     the log still has its last event: a log that came back from a backup may have lost it."""
     for path in place.glob(".new-*.parquet"):
@@ -32,9 +44,9 @@ def tidy(connection: sqlite3.Connection, place: Path, known: Sequence[Segment]) 
         last = path.stem.rpartition("-")[2]
         if path in named or not last.isdigit():
             continue
-        row = connection.execute("SELECT hash FROM event WHERE position = ?", (int(last),))
         left = Segment(0, int(last), b"", b"", path)
-        if row.fetchone() == (_last_hash(left),):
+        stored = warm.hash_at(int(last))
+        if stored is not None and stored == _last_hash(left):
             path.unlink()
             left.streams.unlink(missing_ok=True)
 
@@ -53,7 +65,7 @@ def _last_hash(segment: Segment) -> bytes | None:
 
 
 def write(
-    connection: sqlite3.Connection,
+    warm: Warm,
     place: Path,
     cut: Cut,
     known: Sequence[Segment],
@@ -65,21 +77,17 @@ def write(
     Raises:
         StoreError: the log is damaged, or there is a file of that name.
         OSError: a file was refused.
-        sqlite3.Error: the log cannot be read.
     """
     name = f"events-{cut.first:012}-{cut.last:012}.parquet"
-    (head,) = connection.execute(
-        "SELECT hash FROM event WHERE position = ?", (cut.last,)
-    ).fetchone()
+    head = warm.hash_at(cut.last) or b""
     fresh = Segment(cut.first, cut.last, head, b"", place / f".new-{name}")
     total = cut.last - cut.first + 1
     try:
-        rows = connection.execute(f"{_ALL} WHERE position <= ? ORDER BY position", (cut.last,))
-        _fill(fresh.path, _batches(rows), lambda done: on_progress(done, total))
-        _fill(fresh.streams, _going_on(connection, cut), lambda _done: None)
+        _fill(fresh.path, warm.rows(cut.last), lambda done: on_progress(done, total))
+        _fill(fresh.streams, _going_on(warm, cut), lambda _done: None)
         cold = Cold([fresh])
         try:
-            previous = known[-1].head if known else genesis(log_id(connection))
+            previous = known[-1].head if known else genesis(warm.log_id)
             links = (
                 Link(position, stream, version, topic, body, stored)
                 for batch in cold.batches(fresh)
@@ -108,18 +116,10 @@ def _require(fine: bool, cut: Cut, why: str | None) -> None:
         raise StoreError(f"cannot archive up to event {cut.last}: {why}; nothing was moved")
 
 
-def _batches(rows: sqlite3.Cursor) -> Iterator[list[Row]]:
-    while batch := rows.fetchmany(GROUP):
-        yield batch
-
-
-def _going_on(connection: sqlite3.Connection, cut: Cut) -> Iterator[list[Row]]:
+def _going_on(warm: Warm, cut: Cut) -> Iterator[list[Row]]:
     waiting: list[Row] = []
     for stream in sorted(cut.streams):
-        waiting += connection.execute(
-            f"{_ALL} WHERE stream = ? AND version <= ? ORDER BY version",
-            (stream, cut.streams[stream][0]),
-        )
+        waiting += warm.stream(stream, cut.streams[stream][0])
         if len(waiting) >= GROUP:
             yield waiting
             waiting = []

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Protocol, Self
+from typing import TYPE_CHECKING, Final, Generic, Protocol, Self, TypeVar
 
 from healer.errors import StoreError
 from healer.store import schema
@@ -19,7 +20,7 @@ from healer.store.url import postgres_log
 if TYPE_CHECKING:
     from replay.database import DatabaseArchive
 
-__all__ = ["LAST", "Archive", "FileArchive", "Row", "open_database"]
+__all__ = ["LAST", "Archive", "FileArchive", "Row", "StoredArchive", "open_database"]
 
 LAST: Final = (1 << 63) - 1
 """The highest position that there can be."""
@@ -70,7 +71,82 @@ class Archive(Protocol):
         """Component → its open issue, as the store has it; raises as `rows`."""
 
 
-class FileArchive:
+class Closable(Protocol):
+    """A connection."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
+_C = TypeVar("_C", bound=Closable)
+
+
+class StoredArchive(Generic[_C]):
+    """What the archives of both stores have in common. A context manager."""
+
+    log_id: str
+    head: int
+    given: int
+    segments: Sequence[Segment]
+    streams: Mapping[str, int]
+    carried: Mapping[str, str]
+
+    def __init__(self, connection: _C) -> None:
+        self._connection = connection
+        try:
+            self._begin()
+        except BaseException:
+            connection.close()
+            raise
+        self.absent = max((each.last for each in self.segments if not each.here), default=0)
+
+    def _begin(self) -> None:
+        """Read what the log says of itself, in the state that all is read from."""
+        raise NotImplementedError
+
+    @property
+    def _archived_end(self) -> int:
+        return self.segments[-1].last if self.segments else 0
+
+    def _archived_seam(self, middle: int) -> tuple[int, bytes] | None:
+        """The end of the archives, where `middle` stands in them; see `Archive.seam`."""
+        if middle > self._archived_end or not self.segments:
+            return None
+        return self.segments[-1].last, self.segments[-1].head
+
+    def _archived(self, after: int, until: int) -> Iterator[Sequence[Row]]:
+        """The archived events that are here, behind `after` up to `until`, each file compared with
+        what was signed of it."""
+        after = max(after, self.absent)
+        with closing(Cold(self.segments)) as cold:
+            for segment in self.segments:
+                if segment.last <= after or segment.first > until:
+                    continue
+                with refusals(f"read the archive {segment.path}"):
+                    if digest_of(segment) != segment.digest:
+                        raise StoreError(
+                            f"the archive {segment.path} does not hold what was signed"
+                        )
+                for batch in cold.batches(segment):
+                    if after < batch[0][0] and batch[-1][0] <= until:
+                        yield batch
+                    else:
+                        # Who opened the log later may find what was still in the table before.
+                        yield [row for row in batch if after < row[0] <= until]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._connection.close()
+
+
+class FileArchive(StoredArchive[sqlite3.Connection]):
     """The archive in a SQLite file, whether or not a healer has it open. A context manager.
 
     Raises:
@@ -82,13 +158,7 @@ class FileArchive:
         check_directory(file)
         check_file(file, writing=False)
         with refusals(f"read {file}"):
-            self._connection = connect(file, writing=False)
-        try:
-            with refusals(f"read {file}"):
-                self._begin()
-        except BaseException:
-            self._connection.close()
-            raise
+            super().__init__(connect(file, writing=False))
 
     def again(self) -> Callable[[], AbstractContextManager[Archive]]:
         """See `Archive.again`."""
@@ -99,12 +169,10 @@ class FileArchive:
         if not require_schema(self._connection, self._file):
             raise StoreError(f"cannot read {self._file}: it is empty")
         self.log_id = schema.log_id(self._connection)
-        self.segments: Sequence[Segment] = segments_of(self._connection, self._file)
-        self.streams: Mapping[str, int] = schema.archived_streams(self._connection)
-        self.carried: Mapping[str, str] = schema.archived_claims(self._connection)
-        self.absent = max((each.last for each in self.segments if not each.here), default=0)
-        archived = self.segments[-1].last if self.segments else 0
-        self.head = max(archived, self._number("SELECT max(position) FROM event"))
+        self.segments = segments_of(self._connection, self._file)
+        self.streams = schema.archived_streams(self._connection)
+        self.carried = schema.archived_claims(self._connection)
+        self.head = max(self._archived_end, self._number("SELECT max(position) FROM event"))
         query = "SELECT max(seq) FROM sqlite_sequence WHERE name = 'event'"
         self.given = max(self.head, self._number(query))
 
@@ -114,8 +182,8 @@ class FileArchive:
 
     def seam(self, middle: int) -> tuple[int, bytes] | None:
         """See `Archive.seam`."""
-        if self.segments and middle <= self.segments[-1].last:
-            return self.segments[-1].last, self.segments[-1].head
+        if (end := self._archived_seam(middle)) is not None:
+            return end
         with refusals(f"read {self._file}"):
             query = "SELECT position, hash FROM event WHERE position <= ? ORDER BY position DESC"
             found = self._connection.execute(f"{query} LIMIT 1", (middle,)).fetchone()
@@ -123,30 +191,16 @@ class FileArchive:
 
     def rows(self, *, after: int = 0, until: int | None = None) -> Iterator[Sequence[Row]]:
         """See `Archive.rows`."""
-        yield from self._archived(max(after, self.absent))
+        last = LAST if until is None else until
+        yield from self._archived(after, last)
         with refusals(f"read {self._file}"):
             cursor = self._connection.execute(
                 "SELECT position, stream, version, topic, time, body, hash FROM event "
                 "WHERE position > ? AND position <= ? ORDER BY position",
-                (after, LAST if until is None else until),
+                (after, last),
             )
             while batch := cursor.fetchmany(_BATCH):
                 yield batch
-
-    def _archived(self, after: int) -> Iterator[Sequence[Row]]:
-        cold = Cold(self.segments)
-        try:
-            for segment in self.segments:
-                if segment.last <= after:
-                    continue
-                with refusals(f"read the archive {segment.path}"):
-                    if digest_of(segment) != segment.digest:
-                        raise StoreError(
-                            f"the archive {segment.path} does not hold what was signed"
-                        )
-                yield from cold.batches(segment)
-        finally:
-            cold.close()
 
     def notes(self) -> Iterator[str]:
         """See `Archive.notes`."""
@@ -161,17 +215,6 @@ class FileArchive:
         """See `Archive.claims`."""
         with refusals(f"read {self._file}"):
             return dict(self._connection.execute("SELECT component, issue FROM open_issue"))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._connection.close()
 
 
 def open_database(url: str) -> DatabaseArchive:

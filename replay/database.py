@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from psycopg import IsolationLevel
 
 from healer.errors import StoreError
-from healer.store.cold import Segment
 from healer.store.postgres import schema
-from healer.store.postgres.connection import connect, refusals
+from healer.store.postgres.archived import archived_claims, archived_streams, segments_of
+from healer.store.postgres.connection import Connection, connect, refusals
 from healer.store.postgres.ledger import require_schema
 from healer.store.postgres.place import locate
-from replay.archive import LAST, Archive, Row
+from replay.archive import LAST, Archive, Row, StoredArchive
 
 __all__ = ["DatabaseArchive"]
 
 _BATCH: Final = 2000
 
 
-class DatabaseArchive:
+class DatabaseArchive(StoredArchive[Connection]):
     """The archive in the database that `url` names, whether or not healers append to it; a standby
     will do. A context manager.
 
@@ -31,23 +30,11 @@ class DatabaseArchive:
         StoreError: it cannot be reached or read, or is not a log of this schema.
     """
 
-    segments: Sequence[Segment] = ()
-    streams: Mapping[str, int]
-    carried: Mapping[str, str]
-    absent = 0
-
     def __init__(self, url: str) -> None:
         self._url = url
         self._place = place = locate(url)
-        self.streams, self.carried = {}, {}
         with refusals(f"read {place}"):
-            self._connection = connect(place, writing=False)
-        try:
-            with refusals(f"read {place}"):
-                self._begin()
-        except BaseException:
-            self._connection.close()
-            raise
+            super().__init__(connect(place, writing=False))
 
     def _begin(self) -> None:
         connection = self._connection
@@ -59,7 +46,10 @@ class DatabaseArchive:
         if not require_schema(connection, self._place):
             raise StoreError(f"cannot read {self._place}: it is empty")
         self.log_id = schema.log_id(connection)
-        self.head = self._number("SELECT max(position) FROM healer.event")
+        self.segments = segments_of(connection)
+        self.streams = archived_streams(connection)
+        self.carried = archived_claims(connection)
+        self.head = max(self._archived_end, self._number("SELECT max(position) FROM healer.event"))
         self.given = max(self.head, self._number("SELECT max(position) FROM healer.head"))
 
     def _number(self, query: str) -> int:
@@ -72,6 +62,8 @@ class DatabaseArchive:
 
     def seam(self, middle: int) -> tuple[int, bytes] | None:
         """See `Archive.seam`."""
+        if (end := self._archived_seam(middle)) is not None:
+            return end
         with refusals(f"read {self._place}"):
             found = self._connection.execute(
                 "SELECT position, hash FROM healer.event WHERE position <= %s "
@@ -82,11 +74,13 @@ class DatabaseArchive:
 
     def rows(self, *, after: int = 0, until: int | None = None) -> Iterator[Sequence[Row]]:
         """See `Archive.rows`."""
+        last = LAST if until is None else until
+        yield from self._archived(after, last)
         with refusals(f"read {self._place}"), self._connection.cursor("rows") as cursor:
             cursor.execute(
                 "SELECT position, stream, version, topic, time, body, hash FROM healer.event "
                 "WHERE position > %s AND position <= %s ORDER BY position",
-                (after, LAST if until is None else until),
+                (after, last),
                 binary=True,
             )
             while batch := cursor.fetchmany(_BATCH):
@@ -107,14 +101,3 @@ class DatabaseArchive:
         with refusals(f"read {self._place}"):
             query = "SELECT component, issue FROM healer.open_issue"
             return dict(self._connection.execute(query).fetchall())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._connection.close()

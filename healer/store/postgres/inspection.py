@@ -13,6 +13,7 @@ from healer.errors import StoreError
 from healer.store.chain import Link, first_break, genesis
 from healer.store.codec import Codec
 from healer.store.postgres import schema
+from healer.store.postgres.archived import archived_claims, archived_end
 from healer.store.postgres.connection import Connection
 from healer.store.schema import BEGINS, LIFE
 from healer.store.tail import TAIL, Tail, contradiction
@@ -25,6 +26,9 @@ SELECT position, stream, version, topic, body FROM healer.event
 WHERE position IN (
     SELECT min(position) FROM healer.event WHERE {LIFE} GROUP BY stream HAVING bool_and({BEGINS}))
 ORDER BY position
+"""  # noqa: S608 - constants
+_ENDED = f"""
+SELECT stream FROM healer.event WHERE stream = ANY(%s) AND {LIFE} AND NOT {BEGINS}
 """  # noqa: S608 - constants
 
 
@@ -80,7 +84,11 @@ def repair(connection: Connection, codec: Codec) -> None:
 
 
 def _open_in_the_log(connection: Connection, codec: Codec) -> dict[str, str]:
-    claims: dict[str, str] = {}
+    carried = archived_claims(connection)
+    ended = connection.execute(_ENDED.encode(), (list(carried),)) if carried else ()
+    for (stream,) in ended:
+        del carried[stream]
+    claims = {component: stream for stream, component in carried.items()}
     for position, stream, version, topic, body in connection.execute(_OPEN.encode()):
         event = codec.decode(stream, version, topic, body, place=f"event {position}")
         if not isinstance(event, IssueDetected):
@@ -95,9 +103,11 @@ def _open_in_the_log(connection: Connection, codec: Codec) -> dict[str, str]:
 
 
 def _verify(connection: Connection) -> Tail:
-    last = _row(connection, "SELECT coalesce(max(position), 0) FROM healer.event")[0]
+    name = schema.log_id(connection)
+    base, start = archived_end(connection) or (0, genesis(name))
+    last = _row(connection, "SELECT max(position) FROM healer.event")[0] or base
     given, remembered = _row(connection, "SELECT position, hash FROM healer.head")
-    after = max(last - TAIL - 1, 0)
+    after = max(last - TAIL - 1, base)
     links = list(
         starmap(
             Link,
@@ -108,10 +118,8 @@ def _verify(connection: Connection) -> Tail:
             ),
         )
     )
-    name = schema.log_id(connection)
-    start = genesis(name)
     end = links[-1].hash if links else start
-    if after:
+    if after > base:
         first, *links = links
         after, start = first.position, first.hash
     broken = first_break(links, after=after, previous=start)
@@ -126,13 +134,17 @@ def _verify(connection: Connection) -> Tail:
 
 
 def hash_at(connection: Connection, position: int) -> bytes | None:
-    """The hash of the event at `position`, of the log's name at 0; None: there is no such event."""
+    """The hash of the event at `position`, of the log's name at 0; None: there is no such event, or
+    it stands in an archive and is not the last one there."""
     if position == 0:
         return genesis(schema.log_id(connection))
     row = connection.execute(
         "SELECT hash FROM healer.event WHERE position = %s", (position,)
     ).fetchone()
-    return bytes(row[0]) if row else None
+    if row is not None:
+        return bytes(row[0])
+    end = archived_end(connection)
+    return end[1] if end is not None and end[0] == position else None
 
 
 def _row(connection: Connection, query: str) -> tuple[Any, ...]:

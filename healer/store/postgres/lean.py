@@ -6,7 +6,9 @@ from collections.abc import Collection, Generator, Mapping
 from contextlib import closing
 from typing import Final
 
-from healer.store.lean import ESCAPE, LeanBatch
+from healer.store.cold import Cold
+from healer.store.lean import ESCAPE, LeanBatch, LeanRow, of_archive
+from healer.store.postgres.archived import Stored
 from healer.store.postgres.connection import connect, refusals
 from healer.store.postgres.place import locate
 
@@ -38,10 +40,21 @@ def lean_rows(
         list(without),
         *(each for topic, mark in marks.items() for each in (topic, mark, ESCAPE)),
     )
-    with refusals(f"read {place}"), closing(connect(place, writing=False)) as connection:
+    with (
+        refusals(f"read {place}"),
+        closing(connect(place, writing=False)) as connection,
+        closing(Stored()) as stored,
+    ):
+        cold = Cold(())
         while after < until:
-            end = min(after + _BATCH, until)
-            rows = connection.execute(select, (after, end, *bound), binary=True).fetchall()
-            row = connection.execute(latest, (after, end)).fetchone() if timed else None
-            yield rows, end, row[0] or 0 if row else 0
+            end, time, rows = min(after + _BATCH, until), 0, list[LeanRow]()
+            if after >= cold.last:
+                rows = connection.execute(select, (after, end, *bound), binary=True).fetchall()
+                row = connection.execute(latest, (after, end)).fetchone() if timed else None
+                time = row[0] or 0 if row else 0
+            # Behind the table: see `Stored`.
+            cold = stored.cold(connection)
+            if after < cold.last:
+                rows, end, time = of_archive(cold, after, end, without, marks)
+            yield rows, end, time
             after = end

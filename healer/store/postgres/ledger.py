@@ -5,8 +5,7 @@ Everything here blocks, and belongs to one thread at a time (`healer.store.postg
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import starmap
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from healer.domain.component import component_of
@@ -14,9 +13,12 @@ from healer.domain.events import IssueDetected, IssueFailed, IssueVerified
 from healer.errors import StoreError
 from healer.ports import Recorded
 from healer.store.chain import Link, first_break
+from healer.store.checkpoint import Stretch
 from healer.store.codec import Codec
+from healer.store.cold import Segment
 from healer.store.notary import Sealing
 from healer.store.postgres import inspection, schema
+from healer.store.postgres.archived import Stored, archived_end, has_archive, move
 from healer.store.postgres.connection import Connection, connect, ending, refusals
 from healer.store.postgres.lease import Holding
 from healer.store.postgres.node import keep_name, take_name
@@ -32,14 +34,11 @@ _FOLLOWED: Final = 2000
 """Events of other nodes that are looked at in one go."""
 
 _LOCK_HEAD: Final = "SELECT position, hash FROM healer.head FOR UPDATE"
-_LINKS: Final = (
-    "SELECT position, stream, version, topic, body, hash FROM healer.event "
-    "WHERE position > %s AND position <= %s ORDER BY position"
-)
 _VERSIONS: Final = (
     "SELECT wanted.stream, (SELECT max(version) FROM healer.event WHERE stream = wanted.stream) "
     "FROM unnest(%s::text[]) AS wanted (stream)"
 )
+_ARCHIVED: Final = "SELECT stream, version FROM healer.archived_stream WHERE stream = ANY(%s)"
 _HOLDINGS: Final = (
     "SELECT component, issue, node, fence, coalesce(expires > clock_timestamp(), false) "
     "FROM healer.open_issue WHERE component = ANY(%s) OR issue = ANY(%s)"
@@ -125,6 +124,7 @@ class Ledger:
         self._connection: Connection | None = None
         self._attempt: _Attempt | None = None
         self._fences: dict[str, int] = {}
+        self._stored = Stored()
         with refusals(f"open {place}"):
             connection = connect(place, writing=True)
         try:
@@ -187,7 +187,7 @@ class Ledger:
                 plan = Plan(
                     position,
                     hash_,
-                    {stream: version or 0 for stream, version in versions},
+                    self._reached(connection, versions.fetchall()),
                     [
                         Holding(component, issue, node, fence, alive)
                         for component, issue, node, fence, alive in holdings
@@ -211,6 +211,14 @@ class Ledger:
             self._signer.noted(ended=any(ends))
         return Committed(plan.start, plan.outcomes)
 
+    def _reached(self, connection: Connection, found: list[tuple[Any, ...]]) -> dict[str, int]:
+        """The version of each stream; one without events may have been archived."""
+        versions = {stream: version or 0 for stream, version in found}
+        new = [stream for stream, version in versions.items() if not version]
+        if new and has_archive(connection):
+            versions |= connection.execute(_ARCHIVED, (new,)).fetchall()
+        return versions
+
     def _committed_already(self, connection: Connection, group: Sequence[Entry]) -> Plan | None:
         # The lock on the head is ours: whatever the lost connection was doing, it is over.
         attempt, self._attempt = self._attempt, None
@@ -218,7 +226,7 @@ class Ledger:
             return None
         # The hash covers every event up to there: it is our commit and nobody else's.
         plan = attempt.plan
-        found = inspection.hash_at(connection, plan.position)
+        found = self._stored.hash_at(connection, plan.position)
         return plan if found == plan.hash else None
 
     def _require_continuity(self, connection: Connection, position: int, hash_: bytes) -> None:
@@ -229,13 +237,21 @@ class Ledger:
             known = hash_
         elif position > self.head:
             # Others went on from there. Once for each connection: it costs a question.
-            known = self._hash if self._continued else inspection.hash_at(connection, self.head)
+            known = self._hash if self._continued else self._acknowledged(connection)
         if known is None:
             self.broken = f"event {self.head} was acknowledged and is missing"
         elif known != self._hash:
             self.broken = f"event {self.head} is not the one that was acknowledged"
         self._require_whole()
         self._continued = True
+
+    def _acknowledged(self, connection: Connection) -> bytes | None:
+        found = inspection.hash_at(connection, self.head)
+        if found is None:
+            # Who archived it has proved it and signed for it; the files may be elsewhere.
+            end = archived_end(connection)
+            found = self._hash if end is not None and end[0] > self.head else None
+        return found
 
     # --- checkpoints -----------------------------------------------------------------------------
 
@@ -298,6 +314,28 @@ class Ledger:
         signer.stored(note)
         return signer.key()
 
+    def archive(self, segment: Segment, streams: Mapping[str, tuple[int, str | None]]) -> None:
+        """Sign for the events in `segment` and delete them; all or nothing. `streams` that go on
+        have reached these versions in it, and are open issues of these components. Only the
+        signing holds up other nodes.
+
+        Raises:
+            StoreError: the log is broken or not signed by us, or has not all of these events.
+            psycopg.Error: it could not be made durable.
+        """
+        self._require_whole()
+        signer = self._signer
+        if signer is None:
+            raise StoreError(f"cannot archive {self._place}: it is not signed")
+        connection = self._open()
+        self._prove(connection, self.reach())
+        first, last, head, digest, _ = segment
+        stretch = Stretch(first, last, head, digest)
+        with connection.transaction():
+            move(connection, segment, streams)
+            note = signer.move(connection, *self._proved_head(connection), stretch)
+        signer.stored(note)
+
     def postpone(self, why: str) -> None:
         """Sealing failed: leave it for a while."""
         if self._signer is not None:
@@ -315,8 +353,10 @@ class Ledger:
         position, hash_ = self._proved
         while position < last:
             until = min(last, position + _FOLLOWED)
-            rows = connection.execute(_LINKS, (position, until), binary=True)
-            links = list(starmap(Link, rows))
+            rows = self._stored.rows(connection, position, until - position)
+            if rows:
+                until = min(until, rows[-1][0])
+            links = [Link(*row[:4], *row[5:]) for row in rows]
             broken = first_break(links, after=position, previous=hash_)
             if broken is None and len(links) < until - position:
                 broken = f"event {position + len(links) + 1} is missing"
@@ -359,15 +399,24 @@ class Ledger:
         return int(row[0]) if row else 0
 
     def between(self, after: int, last: int) -> tuple[list[Recorded], list[StoreError]]:
-        """The facts behind `after`, up to `last`; and why some of them cannot be read.
+        """The facts behind `after`, up to `last`; and why some of them cannot be read, or all.
 
         Raises:
             psycopg.Error: the database does not answer.
         """
         problems: list[StoreError] = []
-        facts = select(
-            self._open(), self._codec, after=after, limit=last - after, unreadable=problems.append
-        )
+        try:
+            facts = select(
+                self._open(),
+                self._stored,
+                self._codec,
+                after=after,
+                limit=last - after,
+                unreadable=problems.append,
+            )
+        except StoreError as error:
+            # Others archived what was not told yet, and the files are elsewhere.
+            return [], [error]
         return facts, problems
 
     def _open(self) -> Connection:

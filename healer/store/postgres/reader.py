@@ -16,6 +16,7 @@ from healer.ports import Holder, Recorded
 from healer.store.codec import Codec
 from healer.store.cold import Row
 from healer.store.postgres import inspection
+from healer.store.postgres.archived import Stored
 from healer.store.postgres.connection import Connection, UnreachableError, connect, refusals
 from healer.store.postgres.place import Place
 
@@ -23,14 +24,11 @@ __all__ = ["Reader", "select"]
 
 _T = TypeVar("_T")
 _THREADS: Final = 2
-_ROWS: Final = (
-    "SELECT position, stream, version, topic, time, body, hash FROM healer.event "
-    "WHERE position > %s ORDER BY position LIMIT %s"
-)
 
 
 def select(
     connection: Connection,
+    stored: Stored,
     codec: Codec,
     *,
     after: int,
@@ -41,13 +39,12 @@ def select(
     where `unreadable` hears of it.
 
     Raises:
-        StoreError: one of them cannot be decoded, and nobody else is told.
+        StoreError: one of them cannot be decoded, and nobody else is told; or an archive cannot
+            be read.
         psycopg.Error: the database does not answer.
     """
     facts = []
-    for position, stream, version, topic, _, body, _ in connection.execute(
-        _ROWS, (after, limit), binary=True
-    ):
+    for position, stream, version, topic, _, body, _ in stored.rows(connection, after, limit):
         try:
             event = codec.decode(stream, version, topic, body, place=f"event {position}")
         except StoreError as error:
@@ -69,20 +66,19 @@ class Reader:
         self._connections: list[Connection] = []
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="healer-log-reader")
         self._closed = False
+        self._stored = Stored()
 
     async def read(self, after: int, limit: int) -> list[Recorded]:
         """At most `limit` facts behind `after`, in log order."""
         return await self._run(
-            lambda connection: select(connection, self._codec, after=after, limit=limit)
+            lambda connection: select(
+                connection, self._stored, self._codec, after=after, limit=limit
+            )
         )
 
     async def rows(self, after: int, limit: int) -> list[Row]:
         """At most `limit` events behind `after` as they are stored, in log order."""
-
-        def stored(connection: Connection) -> list[Row]:
-            return connection.execute(_ROWS, (after, limit), binary=True).fetchall()
-
-        return await self._run(stored)
+        return await self._run(lambda connection: self._stored.rows(connection, after, limit))
 
     async def news(self, after: int, limit: int) -> list[Recorded]:
         """As `read`; nothing while the database does not answer, because it will later."""
@@ -95,16 +91,12 @@ class Reader:
         """All facts of one stream, in order."""
 
         def select(connection: Connection) -> list[Fact]:
-            rows = connection.execute(
-                "SELECT position, version, topic, body FROM healer.event WHERE stream = %s "
-                "ORDER BY version",
-                (stream_id,),
-                binary=True,
-            )
             decode = self._codec.decode
             return [
                 decode(stream_id, version, topic, body, place=f"event {position}")
-                for position, version, topic, body in rows
+                for position, _, version, topic, _, body, _ in self._stored.stream(
+                    connection, stream_id
+                )
             ]
 
         return [] if "\0" in stream_id else await self._run(select)
@@ -128,13 +120,7 @@ class Reader:
 
     async def head(self) -> int:
         """The position of the last fact; 0 in an empty log."""
-
-        def last(connection: Connection) -> int:
-            query = "SELECT coalesce(max(position), 0) FROM healer.event"
-            row = connection.execute(query).fetchone()
-            return int(row[0]) if row else 0
-
-        return await self._run(last)
+        return await self._run(self._stored.head)
 
     def now(self, query: Callable[[Connection], _T]) -> _T:
         """Run `query` in the pool and wait for it, blocking: for the opening only."""
@@ -186,3 +172,4 @@ class Reader:
         self._pool.shutdown(wait=True)
         while self._connections:
             self._connections.pop().close()
+        self._stored.close()

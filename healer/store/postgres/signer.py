@@ -6,6 +6,7 @@ builds on the newest checkpoint whoever signed that. A node without it appends a
 
 from __future__ import annotations
 
+from healer.store.checkpoint import Stretch
 from healer.store.notary import Notary, Sealing
 from healer.store.postgres import schema
 from healer.store.postgres.connection import Connection
@@ -71,6 +72,15 @@ class Signer:
         """
         notary = self._adopt(connection)
         return _write(connection, size, notary.hand_over(size, head, _now(connection)))
+
+    def move(self, connection: Connection, size: int, head: bytes, archived: Stretch) -> str:
+        """As `sign`, in any case; the checkpoint says that these events were archived.
+
+        Raises:
+            StoreError: this node has not the log's key.
+        """
+        notary = self._adopt(connection)
+        return _write(connection, size, notary.move(size, head, _now(connection), archived))
 
     def _adopt(self, connection: Connection) -> Notary:
         newest = schema.newest_checkpoint(connection)

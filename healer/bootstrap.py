@@ -32,7 +32,7 @@ from healer.telemetry import make_tracing
 from projections.files import HealingFiles
 from projections.runner import LiveViews
 
-__all__ = ["Healer", "SystemClock", "SystemIds", "build"]
+__all__ = ["Healer", "SystemClock", "SystemIds", "build", "key_of"]
 
 _log = structlog.get_logger("healer")
 
@@ -174,7 +174,7 @@ def build(
         node=config.node,
         witness=config.witness,
         rotate_every=config.signing.rotate_every,
-        key=_key(config),
+        key=key_of(config),
     )
     engine = Engine(
         config.components,
@@ -204,7 +204,7 @@ def _beside(config: Config) -> Path:
     return Path(path) if scheme == "sqlite" else Path(config.logs) / config.node
 
 
-def _key(config: Config) -> Path:
+def key_of(config: Config) -> Path:
     """The file of the key that signs the log, as `healer.store` names it for a log in a file."""
     beside = _beside(config)
     return beside.with_name(f"{beside.name}.key")

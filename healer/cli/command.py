@@ -244,15 +244,30 @@ def archive(
     ],
     *,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Default: beside the log, in FILE.archive.")
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where to. Default: beside the log, in FILE.archive. PostgreSQL: a directory that "
+            "every machine which reads the log reaches under this name.",
+        ),
+    ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="PostgreSQL: what signs the log. Default: LOGS/NODE.key of -c."
+        ),
     ] = None,
     config: ConfigFile = None,
     store: Store = None,
     output: OutputAs = None,
 ) -> None:
-    """Move finished issues to Parquet; they stay a part of the log. The healer must be stopped."""
+    """Move finished issues to Parquet; they stay a part of the log.
+
+    Of a log in a file the healer must be stopped. Of one in PostgreSQL name the owner in --store;
+    the healers go on.
+    """
     source = _read.Source(config, store)
-    raise typer.Exit(_archive.archive(source, before, out, output))
+    raise typer.Exit(_archive.archive(source, before, _archive.Place(out, key), output))
 
 
 @app.command()

@@ -56,7 +56,12 @@ def test_a_table_says_where_it_went_and_a_second_run_finds_nothing(house, store)
         (("--before", "yesterday"), "cannot read the time 'yesterday'"),
         (("--before", "2999-01-01"), "lies in the future"),
         (("--before", "17"), "it is a position"),
-        (("--before", "2026-01-01", "--store", "postgresql://x@y/z"), "cannot archive"),
+        (("--before", "2026-01-01", "--store", "postgresql://x@y/z"), "without --out DIR"),
+        (("--before", "2026-01-01", "--store", "sqlite:///none.db", "--key", "k"), "no --key"),
+        (
+            ("--before", "2026-01-01", "--store", "postgresql:///z?host=/none", "--out", "cold"),
+            "cannot archive postgresql:///none/z",
+        ),
         (("--before", "2026-01-01", "--store", "sqlite:///none.db"), "none.db"),
         (("--store", "sqlite:///healer.db"), "--before"),
     ],

@@ -36,10 +36,10 @@ from healer.store.postgres.place import Place, locate
 from healer.store.segment import Progress, tidy, write
 from healer.store.witness import FileWitness
 
-__all__ = ["archive"]
+__all__ = ["ARCHIVING", "archive"]
 
 # One at a time, whichever machine it runs on: any number will do.
-_ARCHIVING: Final = 0x4EA1EA2C
+ARCHIVING: Final = 0x4EA1EA2C
 _ALL: Final = "SELECT position, stream, version, topic, time, body, hash FROM healer.event "
 _OWNED: Final = (
     "SELECT pg_has_role(relowner, 'USAGE'), current_user::text, relowner::regrole::text "
@@ -115,7 +115,7 @@ def _begin(connection: Connection, place: Place, key: Path) -> None:
         )
     if not key.exists():
         raise StoreError(f"cannot archive {place}: there is no key {key}, and it has to be signed")
-    row = connection.execute("SELECT pg_try_advisory_lock(%s)", (_ARCHIVING,)).fetchone()
+    row = connection.execute("SELECT pg_try_advisory_lock(%s)", (ARCHIVING,)).fetchone()
     if row is None or not row[0]:
         raise StoreError(f"cannot archive {place}: it is being archived by somebody else")
     add_archive(connection)

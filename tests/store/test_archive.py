@@ -310,17 +310,17 @@ def test_killed_anywhere_it_is_done_or_nothing_has_happened(file, tmp_path):
     ran = subprocess.run(
         [
             sys.executable,
-            *("-m", "tests.store.killed_archiver", str(file.file), str(tmp_path), "12"),
+            *("-m", "tests.store.killed_archiver", str(file.file), str(tmp_path), "6"),
         ],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=True,
     )
     copies = [FileLog(Path(line.split()[0]) / "log.db") for line in ran.stdout.splitlines()]
-    assert len(copies) == 12
+    assert len(copies) == 6
     whole = 0
     for copy in copies:
         stayed = copy.rows()

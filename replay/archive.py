@@ -128,11 +128,9 @@ class StoredArchive(Generic[_C]):
                             f"the archive {segment.path} does not hold what was signed"
                         )
                 for batch in cold.batches(segment):
-                    if after < batch[0][0] and batch[-1][0] <= until:
-                        yield batch
-                    else:
-                        # Who opened the log later may find what was still in the table before.
-                        yield [row for row in batch if after < row[0] <= until]
+                    # Who opened the log later may find here what was in the table before.
+                    if rows := [row for row in batch if after < row[0] <= until]:
+                        yield rows
 
     def __enter__(self) -> Self:
         return self

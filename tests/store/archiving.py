@@ -19,6 +19,7 @@ from healer.store.archive import archive as archive_file
 from replay.archive import open_database
 from replay.independent import examine
 from replay.verify import Report, verify
+from replay.walk import BESIDE
 from tests.store.cluster import Cluster
 
 __all__ = ["DatabaseLog", "Databases", "FileLog", "KeptLog", "check"]
@@ -70,8 +71,8 @@ class KeptLog(ABC):
                 connection.execute(statement)
 
     @abstractmethod
-    def verified(self, witness: Path | None = None) -> Report:
-        """By the first verifier."""
+    def verified(self, witness: Path | None = None, *, beside: int = BESIDE) -> Report:
+        """By the first verifier, with a second process from so many events on."""
 
     @abstractmethod
     def examined(self, witness: Path | None = None) -> list[str]:
@@ -119,8 +120,8 @@ class FileLog(KeptLog):
                 connection.execute(sql)
             connection.commit()
 
-    def verified(self, witness: Path | None = None) -> Report:
-        return verify(self.file, witness=witness)
+    def verified(self, witness: Path | None = None, *, beside: int = BESIDE) -> Report:
+        return verify(self.file, witness=witness, beside=beside)
 
     def examined(self, witness: Path | None = None) -> list[str]:
         return examine(self.file, witness)
@@ -160,9 +161,9 @@ class DatabaseLog(KeptLog):
             for table in ("event", "checkpoint"):
                 connection.execute(f"ALTER TABLE {table} ENABLE TRIGGER USER")
 
-    def verified(self, witness: Path | None = None) -> Report:
+    def verified(self, witness: Path | None = None, *, beside: int = BESIDE) -> Report:
         with open_database(self.url) as archive:
-            return verify(archive, witness=witness)
+            return verify(archive, witness=witness, beside=beside)
 
     def examined(self, witness: Path | None = None) -> list[str]:
         return examine(self.url, witness)

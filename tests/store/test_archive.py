@@ -131,6 +131,7 @@ async def test_facts_figures_and_proof_are_as_they_were(original, log):
     assert await views(log) == before
     report = check(log)
     assert (report.events, report.unseen) == (len(FACTS), 0)
+    assert log.verified(beside=1) == report
     assert done.path is not None
     assert sorted(each.name for each in log.place.iterdir()) == sorted(
         (done.path.name, done.path.name.replace("events-", "streams-"))

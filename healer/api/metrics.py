@@ -18,6 +18,7 @@ from healer.api.gauges import Now, Readers
 from healer.api.reload import Reload
 from healer.api.stream import EventStreams
 from healer.bootstrap import Healer
+from healer.domain.decision import ALERT_RESOLVED
 from healer.domain.events import (
     HealWithheld,
     IssueDetected,
@@ -41,6 +42,8 @@ CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 
 # From what a bare restart takes to what a person takes.
 _SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
+_WITHDRAWN: Final = "withdrawn"
+"""What became of an issue that ended with its alert: nobody has to be told that it failed."""
 _LAGS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 
 
@@ -58,7 +61,7 @@ class Metrics:
         self._open: dict[str, tuple[str, str]] = {}
         self._heals = Counter(
             "healer_heals_total",
-            "Issues that ended: healed by a playbook, recovered by themselves, or failed.",
+            "Issues that ended: healed by a playbook, recovered by themselves, failed, withdrawn.",
             ("component", "issue_type", "outcome"),
             registry=self.registry,
         )
@@ -149,7 +152,8 @@ class Metrics:
                 outcome = Outcome.HEALED if event.healed_by else Outcome.RECOVERED
                 self._ended(event.originator_id, outcome, event.resolved_in)
             case IssueFailed():
-                self._ended(event.originator_id, Outcome.FAILED, event.resolved_in)
+                outcome = _WITHDRAWN if event.reason == ALERT_RESOLVED else Outcome.FAILED
+                self._ended(event.originator_id, outcome, event.resolved_in)
             case HealWithheld():
                 self._withheld.labels(event.reason).inc()
             case IssueEscalated():

@@ -11,7 +11,8 @@ from typing import Final, Protocol
 import structlog
 from cloudevents.core.v1.event import CloudEvent
 
-from healer.domain.events import IssueEscalated, IssueFailed
+from healer.domain.decision import ALERT_RESOLVED
+from healer.domain.events import Event, IssueEscalated, IssueFailed
 from healer.errors import StoreError
 from healer.guardian.cursor import Cursor, add_line
 from healer.guardian.event import Subjects, as_json, cloud_event
@@ -22,7 +23,6 @@ __all__ = ["Outbox", "RefusedError", "Sink", "UnavailableError"]
 
 _FIRST_WAIT: Final = 0.5
 _LONGEST_WAIT: Final = 60.0
-_UNCURED: Final = (IssueFailed.TOPIC, IssueEscalated.TOPIC)
 
 _log = structlog.get_logger("healer.guardian")
 
@@ -129,7 +129,7 @@ class Outbox:
 
     def _wants(self, recorded: Recorded) -> bool:
         topic = recorded.event.TOPIC
-        if self._only_uncured and topic not in _UNCURED:
+        if self._only_uncured and not _uncured(recorded.event):
             return False
         return any(fnmatchcase(topic, pattern) for pattern in self._events)
 
@@ -194,3 +194,10 @@ class Outbox:
             file=str(self._dead_letters),
         )
         return True
+
+
+def _uncured(event: Event) -> bool:
+    """Whether a person has to know of it. Who sent an alert and took it back knows."""
+    if isinstance(event, IssueFailed):
+        return event.reason != ALERT_RESOLVED
+    return isinstance(event, IssueEscalated)

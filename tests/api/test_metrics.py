@@ -18,6 +18,7 @@ from healer.api.app import create_app
 from healer.api.listener import listen_on
 from healer.api.server import Server
 from healer.bootstrap import Healer
+from tests import factory
 from tests.api.conftest import TOKEN
 from tests.conftest import ROOT, Processes, Until
 
@@ -56,6 +57,25 @@ async def test_a_heal_is_counted_and_shown(client: httpx.AsyncClient, until: Unt
     assert now[f"healer_step_duration_seconds_count{{{step}}}"] == 1
     assert now["healer_watching"] == now["healer_log_writable"] == 1
     assert now["healer_log_head"] > 5
+
+
+async def test_what_ended_with_its_alert_is_not_counted_as_failed(
+    healer: Healer, client: httpx.AsyncClient
+) -> None:
+    for issue, reason in (("a", "alert_resolved"), ("b", "not_cured")):
+        opened = factory.issue_detected(stream=issue, node="n1")
+        ended = factory.issue_failed(stream=issue, version=2, node="n1", reason=reason)
+        await healer.log.append([opened, ended])
+    counted = {
+        name: value
+        for name, value in figures((await client.get("/metrics")).text).items()
+        if name.startswith("healer_heals_total")
+    }
+    told = 'component="chat_api",issue_type="process_crashed"'
+    assert counted == {
+        f'healer_heals_total{{{told},outcome="withdrawn"}}': 1,
+        f'healer_heals_total{{{told},outcome="failed"}}': 1,
+    }
 
 
 async def test_labels_are_few_and_known(client: httpx.AsyncClient) -> None:

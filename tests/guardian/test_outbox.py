@@ -22,6 +22,7 @@ from healer.guardian.outbox import Outbox, RefusedError
 from healer.guardian.receiver import Receiver
 from healer.guardian.webhook import WebhookSink, signed_headers
 from healer.store import MemoryLog
+from tests import factory
 from tests.conftest import Until
 from tests.guardian.conftest import OTHER, SECRET
 
@@ -139,6 +140,16 @@ async def test_only_what_it_wants(tmp_path: Path, until: Until):
     async with running(log, told, tmp_path / "d", events=("issue.*",)) as outbox:
         await until.soon(lambda: outbox.position == 3)
     assert told.ids == []
+
+
+async def test_nobody_is_paged_for_what_ended_with_its_alert(tmp_path: Path, until: Until):
+    log, told = MemoryLog(), Told()
+    for issue, reason in (("a", "alert_resolved"), ("b", "not_cured")):
+        opened = factory.issue_detected(stream=issue)
+        await log.append([opened, factory.issue_failed(stream=issue, version=2, reason=reason)])
+    async with running(log, told, tmp_path / "c", only_uncured=True) as outbox:
+        await until.soon(lambda: outbox.position == 4)
+    assert told.ids == ["b/2"]
 
 
 @asynccontextmanager

@@ -93,7 +93,7 @@ class Half:
     def _follow(self, rows: Sequence[Row]) -> bool:
         streams, marks = self.streams, self._marks
         after, previous = self.position, self._previous
-        own: list[Row] = []
+        own: list[Row] = []  # in the later half some are not
         for row in rows:
             position, stream, version, topic, _, body, stored = row
             if position != after + 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from healer.domain.events import Fact, IssueDetected, IssueFailed, IssueVerified
@@ -24,7 +24,6 @@ NOT_A_ROW: Final = (AttributeError, TypeError, struct.error)
 
 _TOLD_ELSEWHERE: Final = {"gap", "out_of_order"}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 class Judge:
@@ -41,19 +40,21 @@ class Judge:
         self.open = dict(carried)
         self.first: dict[str, int] = {}
         self._codec = codec or Codec()
-        # Another codec knows other events.
-        self._light = None if codec else CompiledReader()
+        # Another codec knows other events: it is asked for each.
+        self._light = CompiledReader() if codec is None else CompiledReader(codec, {})
         self._audit = Audit()
         self._unknown = frozenset(carried)
 
     def take(self, rows: Sequence[Row]) -> None:
         """Judge the next rows."""
-        look, read, unknown = self._audit.look, self._look, self._unknown
+        look, light, unknown = self._audit.look, self._light.read, self._unknown
         for row in rows:
-            fields = read(row)
-            if fields is None:
-                continue
-            position, stream, version, _, _, _, _ = row
+            position, stream, version, topic, time, body, _ = row
+            fields: Any = light(topic, body)
+            if fields is None or _microseconds(fields.timestamp) != time:
+                fields = self._read(row)
+                if fields is None:
+                    continue
             kind = getattr(fields, "REAL", None) or type(fields)
             if stream not in unknown:
                 for problem in look(position, stream, version, kind, fields):
@@ -64,13 +65,6 @@ class Judge:
                 self.first.setdefault(fields.component, position)
             elif kind is IssueVerified or kind is IssueFailed:
                 self.open.pop(stream, None)
-
-    def _look(self, row: Row) -> Any:
-        """The event of a row; None where it cannot be read."""
-        fields: Any = self._light.read(row[3], row[5]) if self._light else None
-        if fields is not None and _microseconds(fields.timestamp) == row[4]:
-            return fields
-        return self._read(row)
 
     def _read(self, row: Row) -> Fact | None:
         """The event by the codec, which decides."""
@@ -93,4 +87,7 @@ class Judge:
 
 
 def _microseconds(moment: datetime) -> int | None:
-    return None if moment.tzinfo is None else (moment - _EPOCH) // _MICROSECOND
+    if moment.tzinfo is None:
+        return None
+    since = moment - _EPOCH  # by its parts: a division of two durations takes longer
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds

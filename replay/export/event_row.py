@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from healer.domain.component import component_of
 from healer.domain.events import (
     EVENT_TYPES,
     ComponentEvent,
@@ -87,8 +88,11 @@ class EventRows:
     async def prepare_stored(self, rows: Sequence[Row]) -> None:
         """As `prepare`."""
         known = {row[1] for row in rows if row[3] == _DETECTED} | self._owners.keys()
-        for stream in {row[1] for row in rows if row[3] in _ISSUE} - known:
-            await self._look_up(stream)
+        # A topic that is not of today may be an old version of an issue's.
+        issues = {row[1] for row in rows if row[3] in _ISSUE or row[3] not in EVENT_TYPES}
+        for stream in issues - known:
+            if component_of(stream) is None:
+                await self._look_up(stream)
 
     async def _look_up(self, issue: str) -> None:
         if issue not in self._owners:

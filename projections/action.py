@@ -12,37 +12,43 @@ __all__ = ["actions"]
 
 def actions(event: StepSucceeded | StepFailed | StepSettled) -> list[str]:
     """One line for each thing that was done; of a failed step, why it failed at the end."""
-    lines = [f"{event.action} {fact}" for fact in _effects(event.result)]
+    action, result = event.action, event.result
+    lines = _effects(action, result)
     # By topic: a light event is of another class.
     if event.TOPIC == StepSucceeded.TOPIC:
-        return lines or [f"{event.action}: done"]
+        return lines or [f"{action}: done"]
     if event.TOPIC == StepFailed.TOPIC:
-        return [*lines, f"{event.action}: failed ({_failure(event.result)})"]
+        return [*lines, f"{action}: failed ({_failure(result)})"]
     settled = cast(StepSettled, event)
-    return [*lines, f"{settled.action}: interrupted, then {settled.settlement.value}"]
+    return [*lines, f"{action}: interrupted, then {settled.settlement.value}"]
 
 
-def _effects(result: StepResult) -> list[str]:
+def _effects(action: str, result: StepResult) -> list[str]:
     lines: list[str] = []
     # Mostly there are none: three loops over nothing would cost more than the rest.
     if result.stopped:
         killed = result.killed
-        lines += [f"{each}: {'killed' if each in killed else 'stopped'}" for each in result.stopped]
+        lines += [
+            f"{action} {each}: {'killed' if each in killed else 'stopped'}"
+            for each in result.stopped
+        ]
     if result.unkillable:
-        lines += [f"{process}: unkillable" for process in result.unkillable]
+        lines += [f"{action} {process}: unkillable" for process in result.unkillable]
     if result.foreign:
-        lines += [f"{process}: foreign, left alone" for process in result.foreign]
+        lines += [f"{action} {process}: foreign, left alone" for process in result.foreign]
+    port = result.port
     if result.started is not None:
-        port = f" on port {result.port}" if result.port is not None else ""
-        lines.append(f"{result.started}: started{port}")
+        lines.append(
+            f"{action} {result.started}: started{f' on port {port}' if port is not None else ''}"
+        )
     elif result.manager is not None:
-        lines.append(f"by {result.manager}: asked")
+        lines.append(f"{action} by {result.manager}: asked")
     elif result.bind is not None:
         lines.append(
-            f"port {result.port}: {result.bind}" if result.port else f"port: {result.bind}"
+            f"{action} port {port}: {result.bind}" if port else f"{action} port: {result.bind}"
         )
-    elif result.port is not None and not lines and result.error is None:
-        lines.append(f"port {result.port}: done")
+    elif port is not None and not lines and result.error is None:
+        lines.append(f"{action} port {port}: done")
     return lines
 
 

@@ -114,7 +114,7 @@ def follow_issues(
 
     @cases.on(IssueDetected)
     def detected(state: B, position: int, event: IssueDetected) -> None:
-        made = record(position, event)
+        made = record.detected(position, event)
         state.open[event.originator_id] = made
         if begun is not None:
             begun(state, made)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from operator import attrgetter
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, Self
 
 import msgspec
 
@@ -33,6 +33,7 @@ from healer.domain.events import (
     StepSucceeded,
     VerificationRecorded,
 )
+from healer.domain.playbook import Evidence
 from healer.errors import HealerError
 from healer.store.compiled import LightEvidence, plain, sparse
 from projections.action import actions
@@ -146,19 +147,22 @@ _same: Final = attrgetter(*_Kept.__struct_fields__[:-3])
 """The fields that a record has under the same names: all but the last three."""
 
 
-class FullRecord(IssueRecord):
+class FullRecord(IssueRecord, eq=False, gc=False):
     """All that a person wants to see of an issue."""
 
-    __slots__ = ("actions", "approval", "chosen_by", "evidence", "findings", "recommendations")
+    evidence: Evidence | None = None
+    actions: list[str] = msgspec.field(default_factory=list)
+    findings: tuple[str, ...] = ()
+    recommendations: tuple[str, ...] = ()
+    chosen_by: str | None = None
+    approval: str | None = None
 
-    def __init__(self, position: int, event: IssueDetected) -> None:
-        super().__init__(position, event)
-        self.evidence = event.evidence
-        self.actions: list[str] = []
-        self.findings: tuple[str, ...] = ()
-        self.recommendations: tuple[str, ...] = ()
-        self.chosen_by: str | None = None
-        self.approval: str | None = None
+    @classmethod
+    def detected(cls, position: int, event: IssueDetected) -> Self:
+        """See `IssueRecord.detected`."""
+        record = super().detected(position, event)
+        record.evidence = event.evidence
+        return record
 
     def diagnosed(self, event: DiagnosisCompleted) -> None:
         super().diagnosed(event)

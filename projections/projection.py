@@ -25,6 +25,7 @@ import orjson
 from healer.domain.events import EVENT_TYPES, Event
 from healer.errors import HealerError
 from healer.ports import Recorded
+from healer.store.lean import is_marked
 
 __all__ = [
     "Case",
@@ -121,7 +122,7 @@ class Cases(Generic[S]):
         if self._table[kind] is None:
             return False
         mark = self.marks.get(kind)
-        return mark is None or mark in body or b"\\u" in body
+        return mark is None or is_marked(body, mark)
 
     def _set(self, kind: type[Event], case: Case[S] | None) -> None:
         if kind in self._table:

@@ -18,7 +18,6 @@ from healer.domain.events import (
     ComponentRemoved,
     DiagnosisCompleted,
     HealthChanged,
-    IssueDetected,
     MaintenanceEnded,
     MaintenanceStarted,
     ModeChanged,
@@ -42,15 +41,11 @@ call a service flapping at 20 to 30% state changes (base/flapping.c, sample conf
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
-class _Record(IssueRecord):
+class _Record(IssueRecord, eq=False, gc=False):
     """Keeps the words of the diagnosis as well."""
 
-    __slots__ = ("findings", "recommendations")
-
-    def __init__(self, position: int, event: IssueDetected) -> None:
-        super().__init__(position, event)
-        self.findings: tuple[str, ...] = ()
-        self.recommendations: tuple[str, ...] = ()
+    findings: tuple[str, ...] = ()
+    recommendations: tuple[str, ...] = ()
 
     def diagnosed(self, event: DiagnosisCompleted) -> None:
         super().diagnosed(event)

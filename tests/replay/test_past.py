@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from healer.ports import Recorded
 from projections import ALL
 from projections.fold import Fold
-from projections.history import HISTORY, HistoryQuery, page
+from projections.history import HISTORY, HistoryQuery, page, shown
 from projections.projection import canonical
-from projections.shelf import Wanted
+from projections.shelf import Shelved, Wanted
 from replay.moment import at
 from replay.past import Past
 from replay.point import Point, PointError
@@ -37,6 +37,11 @@ async def past_of(facts: list[Recorded], **options: int) -> Past:
     return past
 
 
+def told(record: Shelved) -> tuple[Any, ...]:
+    """What a record is found by, and what is shown of it."""
+    return (*record[:-1], shown(record))
+
+
 async def agrees(past: Past, facts: list[Recorded], point: Point) -> None:
     then, moment = await past.at(point), await at(MemoryLog(facts), point, ALL)
     assert (then.position, then.label, then.passed_over) == (
@@ -50,9 +55,11 @@ async def agrees(past: Past, facts: list[Recorded], point: Point) -> None:
     assert page(then.history, EVERYTHING) == page(expected, EVERYTHING)
     assert set(then.history.components) == set(expected.components)
     every = list(expected.newest(Wanted()))
-    assert list(then.history.newest(Wanted())) == every
+    assert [*map(told, then.history.newest(Wanted()))] == [*map(told, every)]
     for record in every:
-        assert then.history.find(record.issue) == record
+        found = then.history.find(record.issue)
+        assert found is not None
+        assert told(found) == told(record)
     assert then.history.find("nothing") is None
     for component in expected.components:
         of_one = HistoryQuery(component=component, limit=3)

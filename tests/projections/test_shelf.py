@@ -128,7 +128,7 @@ def test_a_shelf_that_cannot_be_read_says_so():
     shelf.add(Shelved(1, "i", "a", "port_conflict", "healed", 1, b"{}"))
     assert [each.issue for each in shelf.newest(Wanted())] == ["i"]
     assert isinstance(shelf._connection, sqlite3.Connection)
-    shelf._connection.execute("DROP TABLE body")
+    shelf._connection.execute("DROP TABLE record")
     with pytest.raises(StoreError, match="cannot read the shelf of ended issues: "):
         list(shelf.newest(Wanted()))
 

@@ -9,7 +9,7 @@ import pytest
 
 from projections import ALL
 from projections.fold import Fold
-from projections.shelf import Shelved
+from projections.shelf import Wanted
 from replay.rebuild import differences, rebuild
 from tests.projections.build import MemoryLog, random_log
 
@@ -44,7 +44,8 @@ def test_a_view_that_differs_is_named():
     ours, theirs = Fold(ALL), Fold(ALL)
     ours.apply(facts)
     theirs.apply(facts)
-    theirs.state("history").shelf.add(Shelved(1, "x", "c", "port_conflict", "failed", 0, b"{}"))
+    shelf = theirs.state("history").shelf
+    shelf.add(next(shelf.newest(Wanted()))._replace(position=1))
     [difference] = differences(ours.snapshot(), theirs.snapshot())
     assert difference.name == "history"
     assert difference.live != difference.rebuilt

@@ -8,8 +8,8 @@ from typing import Any, Final
 import pytest
 
 from tests.conftest import Until
-from tests.dashboard.conftest import CHROMIUM, Look, Served
-from tests.dashboard.page import NAMELESS, give_token, ready
+from tests.dashboard.conftest import CHROMIUM, PHONE, Look, Served
+from tests.dashboard.page import NAMELESS, contrasts, give_token, ready, sideways
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
@@ -156,10 +156,14 @@ def test_an_approval_says_to_what_before_it_is_given(
         rf"Approve: restart component, then clear port of orders_api; ends \S+\[{pid}\]",
         yes.inner_text(),
     )
+    plan.get_by_text(f"[{pid}] (the component's: launched)").first.wait_for()
     assert served.component("orders_api")["awaits_approval"], "a look is no yes"
+    page.set_viewport_size(PHONE)
+    assert sideways(page) == []
+    assert contrasts(page) == []
     yes.click()
     sheet.wait_for(state="detached")
-    page.get_by_role("status").get_by_text("Approved").wait_for()
+    page.get_by_role("status").get_by_text("The heal of orders_api is approved.").wait_for()
     row.get_by_text("healthy", exact=True).wait_for()
     until(lambda: served.healthy("orders_api"))
     found = served.get(f"/network-healer/issues/{issue}").json()

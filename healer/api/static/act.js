@@ -58,8 +58,8 @@ export async function suggestion(id) {
   }
 }
 
-export const approve = (id) => act(`${issue(id)}/approve`, { reason: REASON }, "Approved.");
-export const deny = (id) => act(`${issue(id)}/deny`, { reason: REASON }, "Refused.");
+export const approve = (id, name) => act(`${issue(id)}/approve`, { reason: REASON }, `The heal of ${name} is approved.`);
+export const deny = (id, name) => act(`${issue(id)}/deny`, { reason: REASON }, `The heal of ${name} is refused.`);
 export const changeMode = (name, mode) =>
   act(`${of(name)}/mode`, { mode, reason: REASON }, `${name}: mode ${mode}.`);
 export const maintain = (name, length, reason) =>

@@ -41,6 +41,7 @@ function Card({ issue, asks }) {
             class=${STATES.indexOf(each) < STATES.indexOf(issue.state) ? "done" : ""}
             aria-current=${each === issue.state ? "step" : null}>${each}</li>`)}</ol>
           <p class="muted">since ${clock(issue.since)}${doing && html` · <span class="doing">${doing}</span>`}
+            ${asks && html` · <span class="warn-text">asks for approval</span>`}
             ${issue.attempt > 1 && html` · attempt ${issue.attempt}`}
             ${issue.withheld && html` · <span class="warn-text">withheld: ${words(issue.withheld)}</span>`}
             ${issue.escalated && html` · <strong class="bad-text">escalated</strong>`}</p>`}

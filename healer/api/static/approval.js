@@ -29,8 +29,8 @@ export function Approval({ id, component }) {
     ${planned && html`<${Plan} of=${planned} />
       <p class="muted">This is what a look just now says. What runs looks again before it acts.</p>
       <p class="row-actions">
-        <${Act} kind="primary" onClick=${() => answer(act.approve(id))}>${ask(component, planned)}<//>
-        <${Act} onClick=${() => answer(act.deny(id))}>${`Refuse the heal of ${component}`}<//></p>`}
+        <${Act} kind="primary" onClick=${() => answer(act.approve(id, component))}>${ask(component, planned)}<//>
+        <${Act} onClick=${() => answer(act.deny(id, component))}>${`Refuse the heal of ${component}`}<//></p>`}
   <//>`;
 }
 

@@ -7,4 +7,4 @@ import { set } from "./store.js";
 
 export const Ask = ({ id, component }) => html`<${Act} kind="primary" label=${`Approve the heal of ${component} …`}
     onClick=${() => set({ approving: { id, component } })}>Approve …<//>
-  <${Act} label=${`Refuse the heal of ${component}`} onClick=${() => act.deny(id)}>Refuse<//>`;
+  <${Act} label=${`Refuse the heal of ${component}`} onClick=${() => act.deny(id, component)}>Refuse<//>`;

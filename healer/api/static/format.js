@@ -32,7 +32,7 @@ export const percent = (rate) => (rate == null ? "–" : `${Number(rate.toFixed(
 
 export function offset(milliseconds) {
   if (milliseconds == null) return "";
-  return `${milliseconds < 0 ? "−" : "+"}${duration(Math.abs(milliseconds) / 1000)}`;
+  return `${milliseconds < 0 ? "−" : "+"}${duration(Math.round(Math.abs(milliseconds)) / 1000)}`;
 }
 
 export const arithmetic = (figures) =>

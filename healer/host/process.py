@@ -18,6 +18,7 @@ import select
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 from weakref import WeakValueDictionary
@@ -226,12 +227,9 @@ class PidfdProcess:
 
     def _reap(self) -> ExitStatus:
         if self._ending.status is None and self._pidfd >= 0:
-            try:
+            # Not our child, or reaped by somebody else: nobody will ever tell us.
+            with suppress(ChildProcessError):
                 found = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
-            except ChildProcessError:
-                # Not our child, or reaped by somebody else: nobody will ever tell us.
-                self._ending.status = ExitStatus()
-            else:
                 if found is not None:
                     self._ending.status = (
                         ExitStatus(code=found.si_status)

@@ -187,6 +187,18 @@ def test_any_evidence_has_exactly_one_type_and_an_end_is_never_overlooked(
         assert evidence.listeners
 
 
+@pytest.mark.parametrize("issue_type", IssueType)
+def test_who_is_gone_and_who_holds_the_port_is_settled_without_the_slow_checks(
+    issue_type: IssueType,
+) -> None:
+    gone, alive = seen(exit=ExitStatus(code=1)), seen(probe=probe(Reason.REFUSED), alive=True)
+    assert is_conclusive(gone, issue_type)
+    assert is_conclusive(alive, issue_type) is (
+        issue_type
+        in {IssueType.PROCESS_CRASHED, IssueType.PORT_NOT_LISTENING, IssueType.PORT_CONFLICT}
+    )
+
+
 def test_a_timeout_or_a_refusal_waits_for_the_slow_checks() -> None:
     evidence = seen(probe=probe(Reason.TIMEOUT), listeners=SERVING, owned=True)
     assert not is_conclusive(evidence, IssueType.CONNECTION_TIMEOUT)
@@ -203,6 +215,10 @@ def test_a_timeout_or_a_refusal_waits_for_the_slow_checks() -> None:
         ("192.0.2.7", False, "localhost", False),
         ("127.0.0.1", False, "0.0.0.0", True),
         ("192.0.2.7", False, "0.0.0.0", False),
+        ("0.0.0.0", False, "192.0.2.7", True),
+        ("::1", False, "::", True),
+        ("127.0.0.1", False, "::", False),
+        ("::", False, "2001:db8::1", True),
         ("::1", False, "0:0:0:0:0:0:0:1", True),
         ("127.0.0.1", False, "::ffff:127.0.0.1", True),
         ("::", False, "127.0.0.1", False),

@@ -114,6 +114,34 @@ def test_a_component_that_answers_is_not_cut_off_whatever_the_checks_say() -> No
     assert "bad_answer" in codes(diagnosis)
 
 
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [(Reason.UNRESOLVABLE, "unresolvable_name"), (Reason.UNREACHABLE, "no_route")],
+)
+def test_a_probe_that_found_no_way_is_a_finding_without_any_check(
+    reason: Reason, code: str
+) -> None:
+    evidence = Evidence(probe=ProbeResult(kind="tcp", target="x", reason=reason))
+    diagnosis = diagnose(IssueType.NETWORK_UNREACHABLE, evidence=evidence)
+    assert [(finding.code, finding.checks) for finding in diagnosis.findings] == [(code, ())]
+    assert diagnosis.recommendations == (
+        RECOMMENDATIONS[code].format(name="chat_api", host="127.0.0.1"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("issue_type", "refined"),
+    [
+        (IssueType.PORT_NOT_LISTENING, IssueType.PORT_NOT_LISTENING),
+        (IssueType.CONNECTION_REFUSED, IssueType.NETWORK_UNREACHABLE),
+    ],
+)
+def test_a_dead_interface_explains_a_refusal_and_not_that_nobody_listens(
+    issue_type: IssueType, refined: IssueType
+) -> None:
+    assert diagnose(issue_type, check("network_interfaces")).issue_type is refined
+
+
 def test_a_listener_on_the_wrong_interface_is_restarted_behind_a_firewall_too() -> None:
     wrong = check("port_listening", wrong_interface=True)
     diagnosis = diagnose(IssueType.CONNECTION_REFUSED, wrong, check("firewall_rules"))
@@ -127,7 +155,11 @@ def test_a_kill_while_memory_is_short_is_probably_an_oom_kill() -> None:
     suspicious = diagnose(IssueType.PROCESS_CRASHED, strained("memory"), evidence=killed)
     plain = diagnose(IssueType.PROCESS_CRASHED, evidence=killed)
 
-    assert "killed_for_memory" in codes(suspicious)
+    assert {finding.code: finding.checks for finding in suspicious.findings} == {
+        "process_exited": (),
+        "memory_strained": ("system_resources",),
+        "killed_for_memory": ("system_resources",),
+    }
     assert codes(plain) == {"process_exited"}
 
 

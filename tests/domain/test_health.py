@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -90,6 +91,16 @@ def test_one_failure_makes_suspect_and_a_new_one_is_believed_at_once() -> None:
 def test_an_exit_is_unhealthy_whatever_was_counted() -> None:
     gone = HealthState(Health.HEALTHY, successes=9).exited()
     assert (gone.health, gone.failures, gone.successes) == (Health.UNHEALTHY, 1, 0)
+
+
+@pytest.mark.parametrize("starting", [True, False])
+def test_a_failure_ends_a_row_of_successes_and_a_success_one_of_failures(starting: bool) -> None:
+    thresholds = Thresholds(3, 2)
+    well = HealthState(Health.SUSPECT, 7, 0, 1)
+    assert well.observe(Outcome.UNHEALTHY, thresholds, starting=starting).successes == 0
+    sick = HealthState(Health.UNHEALTHY, 7, 5, 0)
+    better = sick.observe(Outcome.HEALTHY, thresholds, starting=starting)
+    assert better == HealthState(Health.UNHEALTHY, 7, 0, 1)
 
 
 def test_a_gap_in_the_watch_voids_what_was_counted_and_not_the_epoch() -> None:

@@ -188,6 +188,7 @@ def test_a_refusal_is_forgotten_by_health_and_by_the_next_heal() -> None:
         (Backoff(initial=1, factor=2, max=300, jitter=1), 20, 0.75, 75.0),
         (Backoff(initial=1, factor=1.01, max=1e9, jitter=0), 901, 0.0, 1.01**900),
         (Backoff(initial=1, factor=1.01, max=1e9, jitter=0), 2001, 0.0, 1.01**1000),
+        (Backoff(initial=1, factor=2.5, max=1e30, jitter=0), 2001, 0.0, 2.5**64),
         (Backoff(initial=1, factor=2, max=1e30, jitter=0), 65, 0.0, 2.0**64),
         (Backoff(initial=1, factor=2, max=1e30, jitter=0), 2001, 0.0, 2.0**64),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import select
 import signal
@@ -10,7 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -150,7 +151,7 @@ def held(host: LinuxHost) -> Iterator[Callable[[int], Awaitable[PidfdProcess]]]:
         process.close()
 
 
-async def until(condition: Callable[[], bool], *, within: float = 5.0) -> None:
+async def until(condition: Callable[[], bool], *, within: float = 60.0) -> None:
     """Wait for a condition that nothing announces."""
     async with asyncio.timeout(within):
         while not condition():  # noqa: ASYNC110 - what /proc says, no event announces
@@ -160,3 +161,16 @@ async def until(condition: Callable[[], bool], *, within: float = 5.0) -> None:
 def zombie(pid: int) -> bool:
     stat = Path(f"/proc/{pid}/stat").read_text()
     return stat.rpartition(")")[2].split()[0] == "Z"
+
+
+@contextmanager
+def unprivileged() -> Iterator[None]:
+    """As a user who has no right to what root started. Needs root, who it is again afterwards."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to be two users")
+    os.setresuid(65534, 65534, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
+        ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE, which a change of user takes away

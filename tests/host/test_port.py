@@ -13,7 +13,9 @@ import pytest
 
 from healer.domain.spec import PortRange
 from healer.errors import HostError
+from healer.host import procfs
 
+from .conftest import unprivileged
 from .test_listener import port_of
 
 
@@ -78,18 +80,12 @@ async def test_an_address_of_another_machine_is_not_local(host, host_):
     assert (await host.bind_test(host_, 8220)).result == "not_local"
 
 
-async def test_a_port_without_the_right_to_it_is_denied(program):
-    child = program(
-        "import asyncio, os\n"
-        "from healer.host.linux import LinuxHost\n"
-        "if os.geteuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
-        "print(asyncio.run(LinuxHost().bind_test('127.0.0.1', 1)).result,"
-        " open('/proc/sys/net/ipv4/ip_unprivileged_port_start').read(), flush=True)"
-    )
-    result, first = child.line().split()
-    if int(first) <= 1:
+async def test_a_port_without_the_right_to_it_is_denied(host):
+    if int(procfs.read("/proc/sys/net/ipv4/ip_unprivileged_port_start")) <= 1:
         pytest.skip("every port is open to everybody here")
-    assert result == "denied"
+    with unprivileged():
+        bind = await host.bind_test("127.0.0.1", 1)
+    assert (bind.result, bind.errno) == ("denied", errno.EACCES)
 
 
 async def test_what_the_kernel_refuses_for_another_reason_is_no_answer(host):

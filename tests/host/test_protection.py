@@ -11,6 +11,8 @@ import pytest
 from healer.host import procfs
 from healer.host.protection import forbidden
 
+from .conftest import unprivileged
+
 WAIT = "print('ready', flush=True); input()"
 
 
@@ -89,19 +91,9 @@ def test_what_lives_in_another_namespace_may_not(program, strays, flag, reason):
 
 
 def test_what_cannot_be_seen_may_not(program):
-    """A process of another user, looked at without the right to."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root, to start processes of two users")
-    child = program(
-        "import os, sys\n"
-        "from healer.host import procfs\n"
-        "from healer.host.protection import forbidden\n"
-        "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
-        "pid = int(sys.argv[1])\n"
-        "print(forbidden(pid, procfs.stat_of(pid)), flush=True)",
-        str(program(WAIT).pid),
-    )
-    assert child.line() == "unreadable"
+    child = program(WAIT)
+    with unprivileged():
+        assert forbidden(child.pid, procfs.stat_of(child.pid)) == "unreadable"
 
 
 async def test_what_is_gone_may_not(program, host):

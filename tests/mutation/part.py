@@ -12,9 +12,6 @@ class Part:
 
     modules: tuple[str, ...]
     tests: tuple[str, ...]
-    without: tuple[str, ...] = ()
-    """Tests that cannot be made there: programs of theirs that give up their rights have none to
-    read what mutmut reads."""
     kills: bool = False
     """Whether a mistake in it might end the wrong process: it is tried in a PID namespace, from
     which no process of the machine can be reached."""
@@ -26,14 +23,7 @@ PARTS: Final = {
     "domain": Part(modules=("healer/domain/*.py",), tests=("tests/domain",)),
     "identity": Part(
         modules=tuple(f"healer/host/{name}.py" for name in _IDENTITY),
-        tests=tuple(f"tests/host/test_{name}.py" for name in _IDENTITY),
-        without=(
-            "tests/host/test_port.py::test_a_port_without_the_right_to_it_is_denied",
-            "tests/host/test_procfs.py::test_what_may_not_be_seen_shows_nothing",
-            "tests/host/test_protection.py::test_what_cannot_be_seen_may_not",
-            "tests/host/test_termination.py::"
-            "test_a_process_without_the_right_to_signal_it_is_refused_before_any_signal",
-        ),
+        tests=tuple(f"tests/host/test_{name}.py" for name in (*_IDENTITY, "hold")),
         kills=True,
     ),
     "store": Part(

@@ -8,6 +8,7 @@ import gc
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -23,22 +24,22 @@ from .conftest import unprivileged, until, zombie
 WAIT = "print('ready', flush=True); input()"
 
 
-def opened() -> set[int]:
-    """The descriptors that we have open; one of them only while this looks."""
-    return {int(each.name) for each in Path("/proc/self/fd").iterdir()}
+def pidfds(pid: int) -> set[int]:
+    """The descriptors by which we hold a process that was not reaped yet."""
+    found = set()
+    for entry in Path("/proc/self/fdinfo").iterdir():
+        with suppress(FileNotFoundError):  # the one by which this directory is read
+            if f"Pid:\t{pid}\n" in entry.read_text():
+                found.add(int(entry.name))
+    return found
 
 
-def descriptors() -> int:
-    """How many we have open."""
-    return len(opened())
-
-
-def _is_pidfd(descriptor: int) -> bool:
+def is_closed(descriptor: int) -> bool:
     try:
-        signal.pidfd_send_signal(descriptor, 0)
+        os.fstat(descriptor)
     except OSError as error:
-        return error.errno == errno.ESRCH
-    return True
+        return error.errno == errno.EBADF
+    return False
 
 
 def opening(pid: int, descriptor: Callable[[], int]) -> Callable[[int], int]:
@@ -74,14 +75,14 @@ async def test_a_process_that_lives_and_cannot_be_seen_is_not_taken_for_gone(pro
     process = await held(gone.pid)
     await process.exited()
     opener = opening(gone.pid, lambda: os.pidfd_open(alive.pid))
-    before = descriptors()
+    before = pidfds(alive.pid)
     with pytest.raises(HostError) as refused:
         hold(gone.pid, boot=host.boot_id, opener=opener)
     assert str(refused.value) == (
         f"cannot see the live process {gone.pid} in /proc: No such file or directory"
     )
     assert refused.value.errno == errno.ENOENT
-    assert descriptors() == before
+    assert pidfds(alive.pid) == before
 
 
 async def test_a_process_that_ends_between_the_opening_and_the_look_is_none(program, held, host):
@@ -90,22 +91,21 @@ async def test_a_process_that_ends_between_the_opening_and_the_look_is_none(prog
     pidfd = os.pidfd_open(child.pid)
     child.say()
     await process.exited()
-    before = descriptors()
     assert hold(child.pid, boot=host.boot_id, opener=opening(child.pid, lambda: pidfd)) is None
-    assert descriptors() == before - 1, "it was let go"
+    assert is_closed(pidfd)
 
 
 async def test_what_has_ended_has_no_identity_any_more(program, host):
     child = program("raise SystemExit(3)")
     await until(lambda: zombie(child.pid))
-    before = descriptors()
+    before = pidfds(child.pid)
     assert identify(child.pid, boot=host.boot_id) is None
+    assert pidfds(child.pid) == before
     process = hold(child.pid, boot=host.boot_id)
     assert process is not None, "its exit status is still to be had"
     assert await process.exited() == ExitStatus(code=3)
     process.close()
     assert identify(child.pid, boot=host.boot_id) is None
-    assert descriptors() == before
 
 
 async def test_a_signal_says_whether_there_was_anybody_to_get_it(program, held):
@@ -147,12 +147,12 @@ async def test_an_end_that_was_seen_is_known_after_it_was_let_go(program, held):
 
 async def test_what_nobody_holds_any_more_keeps_no_descriptor(program, host):
     child = program(WAIT)
-    before = descriptors()
+    before = pidfds(child.pid)
     process = await host.hold(child.pid)
-    assert descriptors() == before + 1
+    assert len(pidfds(child.pid)) == len(before) + 1
     del process
     gc.collect()
-    assert descriptors() == before
+    assert pidfds(child.pid) == before
 
 
 async def test_one_that_is_let_go_while_another_waits_leaves_him_waiting(program, held):
@@ -171,9 +171,9 @@ async def test_one_that_is_let_go_while_another_waits_leaves_him_waiting(program
 async def test_nobody_watches_when_nobody_waits(program, host, ends):
     """A loop that went on watching would never rest, or take the next of that number for it."""
     child = program("input()")
-    before = opened()
+    before = pidfds(child.pid)
     process = await host.hold(child.pid)
-    (descriptor,) = (each for each in opened() - before if _is_pidfd(each))
+    (descriptor,) = pidfds(child.pid) - before
     wait = asyncio.ensure_future(process.exited())
     await asyncio.sleep(0)
     if ends:
@@ -209,8 +209,9 @@ def test_a_machine_without_pidfds_is_told_what_it_lacks():
 
 
 def test_a_descriptor_that_signals_nobody_is_no_pidfd():
-    before = descriptors()
+    null = os.open("/dev/null", os.O_RDONLY)
     with pytest.raises(HostError, match="no working pidfds here"):
-        require_pidfds(lambda _pid: os.open("/dev/null", os.O_RDONLY))
+        require_pidfds(lambda _pid: null)
+    assert is_closed(null)
     require_pidfds()
-    assert descriptors() == before
+    assert pidfds(os.getpid()) == set()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import ipaddress
-import os
 import socket
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -53,7 +52,7 @@ async def bind_test(host: str, port: int) -> Bind:
     does a reservation. A name is in use when any of its addresses is; one that does not resolve, or
     resolves to other machines only, is not local.
     """
-    return _worst([_try(address, port) for address in await _resolve(host, port)])
+    return worst([_try(address, port) for address in await _resolve(host, port)])
 
 
 async def wait_bindable(host: str, port: int, *, timeout: float) -> Bind:
@@ -67,7 +66,7 @@ async def wait_bindable(host: str, port: int, *, timeout: float) -> Bind:
     addresses = await _resolve(host, port)
     pause = _FIRST_PAUSE
     while True:
-        bind = _worst([_try(address, port) for address in addresses])
+        bind = worst([_try(address, port) for address in addresses])
         left = deadline - loop.time()
         if bind.result != "in_use" or left <= 0:
             return bind
@@ -98,7 +97,8 @@ async def _resolve(host: str, port: int) -> list[Address]:
     ]
 
 
-def _worst(binds: Sequence[Bind]) -> Bind:
+def worst(binds: Sequence[Bind]) -> Bind:
+    """What the addresses of one name say together: in use where any of them is."""
     for result in ("in_use", "denied", "free"):
         for bind in binds:
             if bind.result == result:
@@ -131,7 +131,7 @@ def _bind(family: socket.AddressFamily, place: tuple[str, int] | tuple[str, int,
 
 
 def _socket(family: socket.AddressFamily) -> socket.socket:
-    created = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    created = socket.socket(family)
     if family == socket.AF_INET6:
         created.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     return created
@@ -187,7 +187,7 @@ async def reserve(
 
 def _free(addresses: Iterable[Address], port: int) -> bool:
     moved: list[Address] = [(family, (place[0], port, *place[2:])) for family, place in addresses]
-    return _worst([_try(address, port) for address in moved]).free
+    return worst([_try(address, port) for address in moved]).free
 
 
 def _claim_unused(port: int) -> socket.socket | None:
@@ -202,22 +202,19 @@ def _claim_reusable(port: int) -> socket.socket | None:
 
 def _claim(port: int, *, reusing: bool) -> socket.socket | None:
     for family in (socket.AF_INET6, socket.AF_INET):  # the first one, dual-stack, takes both
+        place = (_WILDCARDS[family], port)
         try:
             bound = _socket(family)
-        except OSError as error:
-            if error.errno == errno.EAFNOSUPPORT:
-                continue
-            raise HostError(
-                f"cannot reserve port {port}: {os.strerror(error.errno or 0)}", errno=error.errno
-            ) from error
-        try:
-            if reusing:
+            try:
+                if reusing:
+                    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                bound.bind(place)
                 bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            bound.bind((_WILDCARDS[family], port))
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            except OSError:
+                bound.close()
+                raise
         except OSError as error:
-            bound.close()
-            if error.errno != errno.EADDRNOTAVAIL:  # IPv6 is switched off: IPv4 then
+            if _result(error, place) != "not_local":  # IPv6 is switched off: IPv4 then
                 return None
         else:
             return bound

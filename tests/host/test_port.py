@@ -14,6 +14,8 @@ import pytest
 from healer.domain.spec import PortRange
 from healer.errors import HostError
 from healer.host import procfs
+from healer.host.port import worst
+from healer.ports import Bind
 
 from .conftest import unprivileged
 from .test_listener import port_of
@@ -35,6 +37,22 @@ async def test_a_listening_port_is_in_use(host, server_socket, taken):
 async def test_a_name_is_looked_up_and_bound(host, server_socket):
     port = port_of(server_socket())
     assert (await host.bind_test("localhost", port)).result == "in_use"
+
+
+@pytest.mark.parametrize(
+    ("results", "together"),
+    [
+        (["free", "in_use"], "in_use"),
+        (["denied", "free", "in_use"], "in_use"),
+        (["free", "denied"], "denied"),
+        (["not_local", "denied"], "denied"),
+        (["not_local", "free"], "free"),
+        (["not_local", "not_local"], "not_local"),
+        ([], "not_local"),
+    ],
+)
+def test_a_name_with_several_addresses_is_as_bad_as_its_worst(results, together):
+    assert worst([Bind(result) for result in results]) == Bind(together)
 
 
 async def test_a_bound_port_that_does_not_listen_is_in_use(host, server_socket):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from healer.domain.decision import ALERT_RESOLVED
@@ -84,7 +85,7 @@ class OpenIssue:
             len(evidence.listeners),
             *past_known,
             codes,
-            *[code in codes for code in FINDINGS],
+            *_found(tuple(codes)),
             list(event.candidates),
             list(event.probabilities),
             playbooks,
@@ -96,6 +97,11 @@ class OpenIssue:
         self.ordinal += 1
         self.decision = Decision(known, action, now)
         return self.decision
+
+
+@lru_cache(1024)
+def _found(codes: tuple[str, ...]) -> tuple[bool, ...]:
+    return tuple([code in codes for code in FINDINGS])
 
 
 def _propensity(event: RouteChosen, playbooks: Sequence[str]) -> float | None:

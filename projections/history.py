@@ -91,7 +91,7 @@ class FullRecord(IssueRecord, array_like=True, eq=False, gc=False):
         self.approval = f"denied by {event.actor}: {event.reason}"
 
     def step_succeeded(self, event: StepSucceeded) -> None:
-        super().step_succeeded(event)
+        self._step_ended(event.elapsed)
         self.actions += actions(event)
 
     def step_failed(self, event: StepFailed) -> None:

@@ -156,7 +156,7 @@ class IssueRecord(msgspec.Struct, array_like=True, eq=False, gc=False):
     @classmethod
     def detected(cls, position: int, event: IssueDetected) -> Self:
         """The record of an issue that begins with this fact."""
-        issue_type = event.issue_type.value
+        issue_type = str(event.issue_type)
         return cls(
             position,
             event.originator_id,
@@ -165,8 +165,8 @@ class IssueRecord(msgspec.Struct, array_like=True, eq=False, gc=False):
             event.port,
             issue_type,
             issue_type,
-            event.severity.value,
-            event.criticality.value,
+            str(event.severity),
+            str(event.criticality),
             event.epoch,
             event.node,
             event.timestamp,

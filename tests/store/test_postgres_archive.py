@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from healer.domain.component import component_stream
+from healer.domain.events import EVENT_TYPES
 from healer.errors import IssueConflictError, StoreError
 from healer.ports import Recorded
 from healer.store.archive import Archived
@@ -87,6 +88,36 @@ async def test_nodes_that_have_it_open_append_and_sign_as_before(log: DatabaseLo
     assert len(await read_all(log)) == count + 2
     report = check(log)
     assert (report.events, report.unseen) == (count + 2, 0)
+
+
+async def test_who_reads_and_who_appends_meanwhile_misses_nothing(log: DatabaseLog) -> None:
+    """Read all the time, in every way, while events go from the table to the files."""
+    count = len(FACTS)
+    topics = list(EVENT_TYPES)
+    async with node(log, node="a", key=log.key) as writer, log.reading() as reader:
+        version = version_of("component-0")
+        moving = asyncio.create_task(asyncio.to_thread(log.archive, LATER))
+        heard: list[Recorded] = []
+        refused: list[StoreError] = []
+        writer.listen(heard.extend)
+        looks = 0
+        while not moving.done() or looks < 2:
+            await writer.append([registered("component-0", version, 9000)])
+            version, looks = version + 1, looks + 1
+            found: list[Recorded] = []
+            while batch := await reader.read(after=len(found), limit=400):
+                found += batch
+            assert [each.position for each in found] == list(range(1, count + looks + 1))
+            recalled = 0
+            async for facts in reader.recall(topics, refused=refused.append):
+                recalled += len(facts)
+            assert (recalled, refused) == (count + looks, [])
+            stream = await reader.stream(component_stream("component-0"))
+            assert [each.originator_version for each in stream] == list(range(1, version + 1))
+        moved = await moving
+        assert moved.last >= count - 200
+    assert [each.position for each in heard] == list(range(count + 1, count + looks + 1))
+    assert check(log).events == count + looks
 
 
 async def test_a_node_that_was_away_meanwhile_goes_on_from_what_it_knew(

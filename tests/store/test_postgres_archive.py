@@ -19,6 +19,7 @@ from healer.domain.events import EVENT_TYPES
 from healer.errors import IssueConflictError, StoreError
 from healer.ports import Recorded
 from healer.store.archive import Archived
+from tests import factory
 from tests.conftest import ROOT, Until
 from tests.projections.build import Log
 from tests.store.archiving import DatabaseLog, Databases, check
@@ -151,7 +152,7 @@ def _end_sessions(log: DatabaseLog, name: str) -> None:
 
 
 async def test_a_node_that_cannot_reach_the_files_appends_and_says_what_it_cannot_do(
-    log: DatabaseLog,
+    log: DatabaseLog, until: Until
 ) -> None:
     count = len(FACTS)
     async with node(log, node="a", key=log.key) as idle, node(log, node="b") as other:
@@ -165,7 +166,16 @@ async def test_a_node_that_cannot_reach_the_files_appends_and_says_what_it_canno
         ):
             await idle.read(after=0)
         assert len(await idle.read(after=moved.last)) == count + 2 - moved.last
-    assert idle.broken is None
+        # The end of an issue is signed at once, by who can prove what stands before it.
+        await idle.append(
+            [
+                factory.issue_detected(stream="late", component="late"),
+                factory.issue_failed(stream="late", version=2),
+            ]
+        )
+        said = await asyncio.to_thread(until, lambda: idle.unsigned, 30)
+        assert f"cannot read the archive {moved.path}" in said
+        assert idle.broken is None
     report = check(log)
     assert (report.ok, report.unseen) == (True, moved.last)
 

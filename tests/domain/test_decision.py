@@ -13,7 +13,7 @@ from healer.domain.lifecycle import State
 from healer.domain.playbook import Playbook
 from healer.domain.routing import PLAYBOOKS
 from healer.domain.spec import Mode
-from tests.domain.walk import COMMANDS, detected, given, next_command, route, stamp
+from tests.domain.walk import COMMANDS, PLAIN, detected, given, next_command, route, stamp
 
 BOUND = 200
 """More moves than any walk can take: at most five playbooks of eight steps, three crashes."""
@@ -70,6 +70,27 @@ def test_every_answer_is_accepted_and_every_issue_ends(data: st.DataObject, mode
 )
 def test_while_diagnosing(history: tuple[str, ...], mode: Mode, move: type[decision.Move]) -> None:
     assert isinstance(next_move(given(*history), mode), move)
+
+
+def test_a_step_that_is_due_or_open_is_named_with_its_playbook() -> None:
+    playing = given(*DIAGNOSED, "choose_one", "start_remediation", "start_playbook")
+    assert next_move(playing, Mode.ACT) == decision.RunStep(PLAIN, 0, PLAIN.steps[0])
+    COMMANDS["start_step"](playing, stamp(20))
+    assert playing.intent is not None
+    assert next_move(playing, Mode.ACT) == decision.SettleStep(playing.intent)
+
+
+@pytest.mark.parametrize(
+    ("history", "reason"),
+    [
+        ((*DIAGNOSED, "choose_one", "request_approval", "deny_approval"), "approval_denied"),
+        ((*DIAGNOSED, "choose_none", "see_unhealthy"), "no_remedy"),
+    ],
+)
+def test_an_issue_that_cannot_be_healed_fails_for_a_reason(
+    history: tuple[str, ...], reason: str
+) -> None:
+    assert next_move(given(*history), Mode.SUGGEST) == decision.Fail(reason)
 
 
 def test_a_replayed_issue_is_asked_the_same_question() -> None:

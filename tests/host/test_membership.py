@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import secrets
 import signal
@@ -10,7 +11,11 @@ import signal
 import pytest
 
 from healer.domain.process import Launch
+from healer.errors import HostError
 from healer.host import procfs
+from healer.host.linux import LinuxHost
+
+from .conftest import until, zombie
 
 LAUNCH = secrets.token_hex(16)
 MARK = {procfs.LAUNCH_ID: LAUNCH}
@@ -108,6 +113,47 @@ async def test_what_is_older_than_the_leader_is_none_of_its_launch(program, stra
     identity = (await held(leader.pid)).identity
     later = identity.model_copy(update={"start_ticks": identity.start_ticks + 1_000_000})
     assert await members(Launch(launch_id=LAUNCH, leader=later)) == {leader.pid}, "by its mark"
+
+
+async def test_a_leader_that_ended_and_was_not_reaped_hides_none_of_its_family(
+    program, strays, held, members
+):
+    leader = program(FAMILY, env=MARK)
+    family = {strays.add(int(pid)) for pid in leader.line().split()}
+    process = await held(leader.pid)
+    process.signal(signal.SIGKILL)
+    await until(lambda: zombie(leader.pid))
+    assert await members(Launch(launch_id=LAUNCH, leader=process.identity)) == family
+
+
+def failing(pid: int, error: OSError):
+    """A host that cannot open one process."""
+
+    def opener(asked: int) -> int:
+        if asked == pid:
+            raise error
+        return os.pidfd_open(asked)
+
+    return LinuxHost(opener=opener)
+
+
+async def test_a_member_that_ends_meanwhile_hides_no_other(program, strays):
+    leader = program(FAMILY, env=MARK)
+    family = {strays.add(int(pid)) for pid in leader.line().split()}
+    host = failing(leader.pid, ProcessLookupError(errno.ESRCH, "it has just ended"))
+    found = await host.members(Launch(launch_id=LAUNCH))
+    assert {process.identity.pid for process in found} == family
+    for process in found:
+        process.close()
+
+
+async def test_members_of_whom_one_cannot_be_held_are_not_known(program, strays):
+    """A launch that is believed to be without that one might be thought to be at its end."""
+    leader = program(FAMILY, env=MARK)
+    child, _ = (strays.add(int(pid)) for pid in leader.line().split())
+    host = failing(child, OSError(errno.EMFILE, "Too many open files"))
+    with pytest.raises(HostError, match=f"^cannot hold process {child}: Too many open files$"):
+        await host.members(Launch(launch_id=LAUNCH))
 
 
 async def test_init_leads_no_launch(held, members):

@@ -70,6 +70,7 @@ def copy(into: Path, part: Part) -> None:
             "no:randomly",
             "-p",
             "no:cacheprovider",
+            *(f"--deselect={test}" for test in part.without),
         ],
         "pytest_add_cli_args_test_selection": part.tests,
         # What takes three times as long as without a mistake, and two minutes more, hangs: on a

@@ -19,6 +19,7 @@ Point = datetime | int
 _FORMS: Final = (
     "2026-03-01T12:00:00Z (ISO 8601, UTC where no offset is given)",
     "-10m (a while ago: 500ms, 5s, 1m, 1h30m, 2d)",
+    "now",
     "a position in the log, from 0",
 )
 
@@ -38,6 +39,8 @@ def read_point(text: str, now: datetime) -> Point:
         PointError: it names none.
     """
     word = text.strip()
+    if word == "now":
+        return now
     if word.isascii() and word.isdigit():
         return int(word)
     try:

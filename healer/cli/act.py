@@ -69,4 +69,6 @@ def _print_plan(answer: dict[str, Any]) -> None:
             )
             for step in answer["steps"]
         ],
+        spare=("processes",),
+        none="nothing",
     )

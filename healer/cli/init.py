@@ -10,9 +10,9 @@ import http.client
 import os
 import re
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Final
 
 import orjson
@@ -29,6 +29,11 @@ _PROBE_WITHIN: Final = 0.5
 _SYSTEM: Final = 1024
 _PATHS: Final = ("/health", "/healthz", "/ready", "/")
 _HEALER: Final = re.compile(r"(^|/)healer( |$)|-m healer( |$)")
+_INTERPRETER: Final = re.compile(
+    r"(python|pypy|node|nodejs|deno|bun|ruby|perl|php|java|dotnet|sh|bash|dash)[0-9.]*"
+)
+_ON_THE_LINE: Final = frozenset({"-c", "-e"})
+_TAKES_ONE: Final = frozenset({"-W", "-X", "-r", "--require", "-cp", "-classpath"})
 _LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1", "127.0.0.1": "127.0.0.1"}  # noqa: S104
 
 
@@ -80,21 +85,51 @@ def _look() -> list[Found]:
         address, port = str(one.laddr.ip), int(one.laddr.port)
         if address not in _LOOPBACK or port < _SYSTEM or port in seen:
             continue
-        command = " ".join(procfs.cmdline_of(one.pid)) if one.pid else ""
-        if _HEALER.search(command):
+        words = procfs.cmdline_of(one.pid) if one.pid else ()
+        if _HEALER.search(" ".join(words)):
             continue
-        name = _name(one.pid, port, names)
+        program = _program(words)
+        name = _name(one.pid, program, port, names)
         names.add(name)
         unit = _unit(one.pid)
-        owner = procfs.exe_of(one.pid) if one.pid else None
+        owner = _owner(one.pid, words, program)
         told = procfs.stat_of(one.pid).name if one.pid else "a process that is not ours to see"
         seen[port] = Found(name, port, _probe(port), owner, unit, told)
     return [seen[port] for port in sorted(seen)]
 
 
-def _name(pid: int | None, port: int, taken: Iterable[str]) -> str:
-    word = "service"
-    if pid:
+def _program(words: Sequence[str]) -> str | None:
+    """What an interpreter runs (a script, `-m module`, `-jar file`); None where it is told on the
+    line itself, or no interpreter runs."""
+    if not words or not _INTERPRETER.fullmatch(PurePath(words[0]).name):
+        return None
+    rest = iter(words[1:])
+    for word in rest:
+        if word in {"-m", "-jar"}:
+            return f"{word} {next(rest, '')}".rstrip()
+        if word in _ON_THE_LINE:
+            return None
+        if word in _TAKES_ONE:
+            next(rest, None)
+        elif not word.startswith("-"):
+            return word
+    return None
+
+
+def _owner(pid: int | None, words: Sequence[str], program: str | None) -> str | None:
+    """What proves the owner, as YAML. An interpreter proves nothing: whatever else it runs would be
+    the component as well."""
+    if program is not None:
+        return f"{{cmdline: {_quoted(program)}}}"
+    if not pid or not words or _INTERPRETER.fullmatch(PurePath(words[0]).name):
+        return None
+    exe = procfs.exe_of(pid)
+    return None if exe is None else f"{{exe: {_quoted(exe)}}}"
+
+
+def _name(pid: int | None, program: str | None, port: int, taken: Iterable[str]) -> str:
+    word = PurePath(program.rpartition(" ")[2]).stem if program else "service"
+    if pid and not program:
         try:
             word = procfs.stat_of(pid).name
         except OSError:
@@ -150,6 +185,6 @@ def _document(found: Iterable[Found]) -> str:
         else:
             lines.append('    # launch: {command: [python, -m, ..., --port, "{port}"]}')
         if each.owner:
-            lines.append(f"    owner: {{exe: {_quoted(each.owner)}}}")
+            lines.append(f"    owner: {each.owner}")
         lines.append("    mode: observe")
     return "\n".join(lines) + "\n"

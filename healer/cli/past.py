@@ -13,7 +13,14 @@ import orjson
 
 from healer.cli.form import Output
 from healer.cli.outcome import FAILED, FINE
-from healer.cli.output import as_table, print_json, print_line, print_table
+from healer.cli.output import (
+    as_table,
+    print_json,
+    print_line,
+    print_table,
+    short_ids,
+    to_the_second,
+)
 from healer.cli.progress import progress_of
 from healer.cli.read import Source
 from healer.cli.source import open_store, store_of
@@ -86,11 +93,16 @@ def _print_moment(moment: Moment, views: Mapping[str, Json]) -> None:
                     each["health"],
                     f"{each['host']}:{each['port']}",
                     each["process"] and f"{each['process']['name']}[{each['process']['pid']}]",
-                    each["open_issue"],
+                    issue,
                     each["maintenance"] and each["maintenance"]["reason"],
                 )
-                for each in views["components"]
+                for issue, each in zip(
+                    short_ids([each["open_issue"] for each in views["components"]]),
+                    views["components"],
+                    strict=True,
+                )
             ],
+            spare=("process",),
         )
     if "active" in views:
         print_table(
@@ -98,16 +110,21 @@ def _print_moment(moment: Moment, views: Mapping[str, Json]) -> None:
             ("issue", "component", "issue type", "state", "playbook", "step", "since"),
             [
                 (
-                    each["issue_id"],
+                    issue,
                     each["component"],
                     each["issue_type"],
                     each["state"],
                     each["playbook"],
                     each["step"],
-                    each["since"],
+                    to_the_second(each["since"]),
                 )
-                for each in views["active"]
+                for issue, each in zip(
+                    short_ids([each["issue_id"] for each in views["active"]]),
+                    views["active"],
+                    strict=True,
+                )
             ],
+            spare=("step", "playbook"),
         )
     if "stats" in views:
         figures = views["stats"].items()
@@ -177,7 +194,7 @@ def _print_title(detection: Recorded) -> None:
 
 
 def _print_told(told: Told) -> None:
-    print_line(str(told.entry), told.entry.level.value)
+    print_line(str(told.entry), told.entry.level.value, hang=25)
 
 
 def diff(source: Source, first: str, second: str, output: Output | None) -> int:

@@ -14,7 +14,14 @@ import orjson
 from healer.api import view
 from healer.cli.form import Output
 from healer.cli.outcome import FINE
-from healer.cli.output import as_table, print_json, print_line, print_table
+from healer.cli.output import (
+    as_table,
+    print_json,
+    print_line,
+    print_table,
+    short_ids,
+    to_the_second,
+)
 from healer.cli.progress import progress_of
 from healer.cli.source import config_in, open_store, read_views, store_of
 from healer.domain.spec import ComponentSpec
@@ -53,8 +60,31 @@ def stats(source: Source, output: Output | None) -> int:
         return FINE
     figures = [(name, value) for name, value in found.items() if isinstance(value, int | float)]
     print_table("Statistics", ("figure", "value"), figures)
+    _print_types(found)
     _print_playbooks(found["playbook_stats"])
     return FINE
+
+
+def _print_types(found: dict[str, Json]) -> None:
+    detected, resolved = (
+        found[name]["by_issue_type"] for name in ("time_to_detect", "time_to_resolution")
+    )
+    print_table(
+        "Issue types (medians, in seconds since the first evidence)",
+        ("issue type", "healings", "success rate %", "detected after", "healthy after", "95 %"),
+        [
+            (
+                name,
+                each["n"],
+                each["success_rate"],
+                detected.get(name, {}).get("p50"),
+                resolved.get(name, {}).get("p50"),
+                resolved.get(name, {}).get("p95"),
+            )
+            for name, each in sorted(found["success_by_issue_type"].items())
+        ],
+        none="nothing has been healed yet",
+    )
 
 
 def playbooks(source: Source, output: Output | None) -> int:
@@ -76,6 +106,7 @@ def _print_playbooks(found: dict[str, Json]) -> None:
             (name, each["executions"], each["successes"], each["failures"], each["success_rate"])
             for name, each in found.items()
         ],
+        none="none has run yet",
     )
 
 
@@ -88,25 +119,31 @@ def history(source: Source, query: HistoryQuery, output: Output | None) -> int:
     if not as_table(output):
         print_json(found)
         return FINE
-    columns = (
-        "detected", "issue", "component", "issue type", "outcome", "playbooks", "healthy after s"
-    )  # fmt: skip
+    records = found["records"]
+    narrowed = query != HistoryQuery(limit=query.limit)
     print_table(
-        "History",
-        columns,
+        "Issues",
+        (
+            "detected (UTC)", "issue", "component", "issue type", "outcome", "playbooks",
+            "healthy after s",
+        ),
         [
             (
-                record["timestamp"],
-                record["issue_id"],
+                to_the_second(record["timestamp"]),
+                name,
                 record["component"],
                 record["issue_type"],
                 record["outcome"] or record["state"],
                 " → ".join(record["playbooks_executed"]) or None,
                 record["time_to_resolution"],
             )
-            for record in found["records"]
+            for name, record in zip(
+                short_ids([each["issue_id"] for each in records]), records, strict=True
+            )
         ],
-    )
+        spare=("healthy after s", "playbooks"),
+        none="none matches" if narrowed else "none yet: nothing has failed",
+    )  # fmt: skip
     if found["next"] is not None:
         print_line(f"older ones: --cursor {found['next']}")
     return FINE
@@ -130,7 +167,7 @@ def issue(source: Source, issue_id: str, output: Output | None) -> int:
     print_line(f"{found['component']} {found['issue_type']} {found['timestamp']}")
     for entry in found["events"]:
         offset = "" if entry["offset_ms"] is None else f"+{entry['offset_ms']:,.0f} ms"
-        print_line(f"{offset:>12}  {entry['state']:<11}  {entry['text']}", entry["level"])
+        print_line(f"{offset:>12}  {entry['state']:<11}  {entry['text']}", entry["level"], hang=27)
     for advice in found["recommendations"]:
         print_line(f"advice: {advice}")
     return FINE
@@ -169,12 +206,10 @@ def events(
         if not shown_as_table:
             print(orjson.dumps(found).decode(), flush=True)  # noqa: T201 - it is what was asked for
             return
-        moment: datetime = recorded.event.timestamp
+        when: datetime = recorded.event.timestamp
         about = found.get("component") or found["correlation_id"][:8]
-        line = (
-            f"{recorded.position:>7}  {moment:%Y-%m-%d %H:%M:%S.%f}  {about:<16}  {found['text']}"
-        )
-        print_line(line, found["level"])
+        line = f"{recorded.position:>7}  {when:%Y-%m-%d %H:%M:%S.%f}  {about:<16}  {found['text']}"
+        print_line(line, found["level"], hang=9)
 
     async def read() -> None:
         async with open_store(store_of(source.file, source.store)) as log:

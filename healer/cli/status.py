@@ -10,7 +10,7 @@ from typing import Any
 from healer.cli.client import Client, NoHealerError
 from healer.cli.form import Output
 from healer.cli.outcome import BAD_INPUT, FAILED, FINE
-from healer.cli.output import as_table, print_json, print_line, print_table
+from healer.cli.output import as_table, print_json, print_line, print_table, short_ids
 from healer.cli.source import config_in
 from healer.config import check_store
 from healer.errors import ConfigError
@@ -72,6 +72,7 @@ def _print_pause(paused: dict[str, Any] | None) -> None:
 
 def _print(components: list[dict[str, Any]], *, live: bool) -> None:
     columns = ("component", "health", "mode", "address", "process", "open issue", "now")
+    issues = short_ids([component["open_issue"] for component in components])
     print_table(
         "Components" if live else "Components, as the log last saw them (no healer runs)",
         columns,
@@ -82,11 +83,13 @@ def _print(components: list[dict[str, Any]], *, live: bool) -> None:
                 component["mode"],
                 f"{component['host']}:{component['port']}",
                 _process(component["process"]),
-                component["open_issue"],
+                issue,
                 _now(component),
             )
-            for component in components
+            for component, issue in zip(components, issues, strict=True)
         ],
+        spare=("process", "open issue"),
+        none="none; `healer.yaml` names them" if live else "none: no healer has run on this log",
     )
 
 

@@ -54,7 +54,11 @@ def check_file(file: Path, *, writing: bool) -> None:
         StoreError: naming what is wrong and what is allowed.
     """
     with refusals(f"open {file}"):
-        mode = file.stat().st_mode
+        try:
+            mode = file.stat().st_mode
+        except FileNotFoundError:
+            why = "there is no log yet; `healer serve` begins one"
+            raise StoreError(f"cannot open {file}: {why}") from None
     if not stat.S_ISREG(mode):
         raise StoreError(f"cannot open {file}: it is not a regular file")
     if mode & stat.S_IWOTH:

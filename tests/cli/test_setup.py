@@ -30,7 +30,10 @@ def test_init_writes_what_listens_and_never_overwrites(
     [found] = [spec for spec in config.components.values() if spec.port == free_port]
     assert found.mode is Mode.OBSERVE
     assert (found.probe.kind, found.probe.path) == ("http", "/health")
-    assert "python" in str(found.owner)
+    assert found.owner is not None
+    assert str(found.owner.cmdline).endswith("component.py")
+    assert found.owner.exe is None, "an interpreter proves nothing"
+    assert found.name == f"component_{free_port}"
     assert file.stat().st_mode & 0o777 == 0o600
     assert house.run("validate", "-c", str(file)).returncode == 0
     before = file.read_bytes()

@@ -18,8 +18,10 @@ from typing import Final
 import orjson
 import psutil
 
-from healer.cli.outcome import BAD_INPUT, FINE
-from healer.cli.output import print_line
+from healer.cli.choice import UsageError
+from healer.cli.form import Output
+from healer.cli.outcome import FINE
+from healer.cli.output import as_table, print_json, print_line
 from healer.config import load, parse
 from healer.host import procfs
 
@@ -49,11 +51,14 @@ class Found:
     told: str
 
 
-def init(file: Path) -> int:
-    """Write `file`; 2 when it is there already or cannot be written."""
+def init(file: Path, output: Output | None) -> int:
+    """Write `file`.
+
+    Raises:
+        UsageError: it is there already, or cannot be written.
+    """
     if file.exists() or file.is_symlink():
-        print_line(f"cannot write {file}: it is there already; allowed: a new file", "bad")
-        return BAD_INPUT
+        raise UsageError(f"cannot write {file}: it is there already; allowed: a new file")
     found = _look()
     text = _document(found)
     # What would be refused later is not written at all.
@@ -67,12 +72,16 @@ def init(file: Path) -> int:
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:
-        print_line(f"cannot write {file}: {error.strerror}", "bad")
-        return BAD_INPUT
+        raise UsageError(f"cannot write {file}: {error.strerror}") from error
     with os.fdopen(descriptor, "w", encoding="utf-8") as out:
         out.write(text)
     load(file, environ={}, hostname=socket.gethostname())
-    print_line(f"{file}: {len(found)} found; read it, then `healer validate` and `healer serve`")
+    if as_table(output):
+        print_line(
+            f"{file}: {len(found)} found; read it, then `healer validate` and `healer serve`"
+        )
+    else:
+        print_json({"file": str(file), "components": [each.name for each in found]})
     return FINE
 
 

@@ -38,6 +38,7 @@ from replay.point import Point, read_point, shown
 
 __all__ = ["at", "diff", "issue"]
 
+_MEDIANS: Final = frozenset({"time_to_detect.overall.p50", "time_to_resolution.overall.p50"})
 _LABELS: Final = frozenset({"last_change", "last_probe", "failures", "epoch", "last_issue"})
 """Fields of a component that move along with others and would tell a person nothing more."""
 
@@ -82,7 +83,7 @@ def _head(moment: Moment) -> dict[str, Json]:
 
 
 def _print_moment(moment: Moment, views: Mapping[str, Json]) -> None:
-    print_line(_told(moment))
+    print_line(f"at {_place(moment)}")
     if "components" in views:
         print_table(
             "Components",
@@ -135,9 +136,9 @@ def _print_moment(moment: Moment, views: Mapping[str, Json]) -> None:
         )
 
 
-def _told(moment: Moment) -> str:
+def _place(moment: Moment) -> str:
     label = f", {instant(moment.label)}" if moment.label else ""
-    told = f"at {shown(moment.point)}: position {moment.position}{label}"
+    told = f"{shown(moment.point)}: position {moment.position}{label}"
     if moment.passed_over:
         told += (
             f"; a clock had jumped: {moment.passed_over} facts in front of it bear a later time "
@@ -215,8 +216,8 @@ def diff(source: Source, first: str, second: str, output: Output | None) -> int:
 
 
 def _print_comparison(comparison: Comparison) -> None:
-    print_line(f"from {_told(comparison.before)}")
-    print_line(f"to {_told(comparison.after)}")
+    print_line(f"from {_place(comparison.before)}")
+    print_line(f"to {_place(comparison.after)}")
     components = [
         change for change in comparison.components if change.of.rpartition(".")[2] not in _LABELS
     ]
@@ -227,12 +228,20 @@ def _print_comparison(comparison: Comparison) -> None:
             "Issues",
             ("issue", "component", "issue type", "before", "after"),
             [
-                (each.issue_id, each.component, each.issue_type, each.before, each.after)
-                for each in comparison.issues
+                (issue, each.component, each.issue_type, each.before, each.after)
+                for issue, each in zip(
+                    short_ids([each.issue_id for each in comparison.issues]),
+                    comparison.issues,
+                    strict=True,
+                )
             ],
         )
     if comparison.stats:
-        print_table("Statistics", ("figure", "before", "after"), map(_row, comparison.stats))
+        # The others follow from these and from the issues; a program gets them all.
+        main = [each for each in comparison.stats if "." not in each.of or each.of in _MEDIANS]
+        print_table("Statistics", ("figure", "before", "after"), map(_row, main))
+        if len(main) < len(comparison.stats):
+            print_line(f"and {len(comparison.stats) - len(main)} finer figures: -o json")
     if not (components or comparison.issues or comparison.stats):
         print_line("nothing changed")
 

@@ -30,12 +30,14 @@ def add_setup(app: typer.Typer) -> None:
         file: Annotated[
             Path, typer.Argument(metavar="FILE", help="Where it goes; never overwritten.")
         ] = Path("healer.yaml"),
+        *,
+        output: OutputAs = None,
     ) -> None:
         """Write a commented configuration from what listens on this machine now.
 
         Example: healer init && healer validate && healer serve
         """
-        raise typer.Exit(_init.init(file))
+        raise typer.Exit(_init.init(file, output))
 
     @app.command()
     def doctor(config: ConfigFile = None, output: OutputAs = None) -> None:

@@ -48,6 +48,6 @@ def revoke(name: Name, config: ConfigFile = None, output: OutputAs = None) -> No
 
 
 @token.command()
-def show(config: ConfigFile = None) -> None:
+def show(config: ConfigFile = None, output: OutputAs = None) -> None:
     """Print the token of this machine, which the healer made at its first start."""
-    raise typer.Exit(_act.show(config))
+    raise typer.Exit(_act.show(config, output))

@@ -61,9 +61,13 @@ def revoke(file: Path | None, name: str, output: Output | None) -> int:
     return FINE
 
 
-def show(file: Path | None) -> int:
-    """The token of this machine."""
-    sys.stdout.write(f"{read_token(token_path(config_in(file)))}\n")
+def show(file: Path | None, output: Output | None) -> int:
+    """The token of this machine; bare in a pipe as well, for `$(healer token show)`."""
+    token = read_token(token_path(config_in(file)))
+    if output is Output.JSON:
+        print_json({"token": token})
+    else:
+        sys.stdout.write(f"{token}\n")
     return FINE
 
 

@@ -120,6 +120,9 @@ def test_what_changed_is_shown(tmp_path: Path, store: str) -> None:
     shown = replay("diff", "5", "-1s", "-o", "table", "--store", store, cwd=tmp_path).stdout
     assert "chat_api.process" in shown
     assert "chat_api[43]" in shown
+    assert shown.startswith("from 5: position 5")
+    assert "success_by_component" not in shown
+    assert "finer figures: -o json" in shown
     same = replay("diff", "5", "5", "-o", "table", "--store", store, cwd=tmp_path).stdout
     assert same.endswith("nothing changed\n")
 

@@ -37,14 +37,16 @@ def test_init_writes_what_listens_and_never_overwrites(
     assert file.stat().st_mode & 0o777 == 0o600
     assert house.run("validate", "-c", str(file)).returncode == 0
     before = file.read_bytes()
-    assert house.run("init", str(file)).returncode == 2
+    again = house.run("init", str(file))
+    assert (again.returncode, again.stdout) == (2, "")
+    assert again.stderr.startswith(f"healer: cannot write {file}: it is there already")
     assert file.read_bytes() == before
 
 
 def test_init_leaves_a_healer_out(house: House, until: Until) -> None:
     process = house.serve(until)
     file = house.directory / "new.yaml"
-    assert house.run("init", str(file)).returncode == 0
+    assert set(house.json("init", str(file), "-o", "json")) == {"file", "components"}
     ports = {spec.port for spec in load(file, environ={}, hostname="h").components.values()}
     assert house.listen not in ports
     assert house.stop(process) == 0

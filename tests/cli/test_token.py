@@ -68,6 +68,7 @@ def test_tokens_are_made_used_listed_and_revoked(house: House, until: Until) -> 
     assert house.run("token", "revoke", "alice").returncode == 2
     local = (house.directory / "healer.token").read_text()
     assert house.run("token", "show").stdout == local
+    assert house.json("token", "show", "-o", "json") == {"token": local.strip()}
     assert house.stop(daemon) == 0
     # Nothing that was written holds a token: not the log, not the files, not what was said.
     for file in house.directory.rglob("*"):

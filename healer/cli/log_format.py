@@ -93,6 +93,8 @@ def logging_to(
     root.setLevel(level)
     # The web server's own progress is said by the daemon, in its words.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    # It writes each address that is asked, and that of a webhook may be all that protects it.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

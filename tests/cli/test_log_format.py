@@ -10,6 +10,7 @@ import os
 import threading
 import time
 
+import httpx
 import pytest
 import structlog
 
@@ -60,6 +61,14 @@ def test_less_can_be_asked_for(level: int) -> None:
         structlog.get_logger().info("fine")
         structlog.get_logger().warning("not fine")
     assert len(out.getvalue().splitlines()) == (2 if level == logging.INFO else 1)
+
+
+def test_an_address_that_is_asked_is_not_written() -> None:
+    out = io.StringIO()
+    transport = httpx.MockTransport(lambda request: httpx.Response(204))
+    with logging_to(out), httpx.Client(transport=transport) as client:
+        client.post("https://hooks.example/services/5ecret")
+    assert out.getvalue() == ""
 
 
 def test_who_does_not_read_our_lines_does_not_stop_us() -> None:

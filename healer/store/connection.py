@@ -56,9 +56,9 @@ def check_file(file: Path, *, writing: bool) -> None:
     with refusals(f"open {file}"):
         try:
             mode = file.stat().st_mode
-        except FileNotFoundError:
-            why = "there is no log yet; `healer serve` begins one"
-            raise StoreError(f"cannot open {file}: {why}") from None
+        except FileNotFoundError as error:
+            why = f"{error.strerror}; `healer serve` begins a log"
+            raise StoreError(f"cannot open {file}: {why}") from error
     if not stat.S_ISREG(mode):
         raise StoreError(f"cannot open {file}: it is not a regular file")
     if mode & stat.S_IWOTH:

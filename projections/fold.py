@@ -19,7 +19,6 @@ from projections.projection import (
     Projection,
     ProjectionStoppedError,
     UnreadableEventError,
-    canonical,
     micros,
 )
 
@@ -245,9 +244,12 @@ class Fold:
         state = self.state(name)
         return self._projections[name].view(state)
 
+    def canonical(self, name: str) -> bytes:
+        """The bytes of what a projection shows; raises as `state` does."""
+        state = self.state(name)
+        return self._projections[name].canonical(state)
+
     def snapshot(self) -> Snapshot:
         """All views that are to be had, as bytes to compare."""
-        views = {
-            name: canonical(self.view(name)) for name in self.names if name not in self.stopped
-        }
+        views = {name: self.canonical(name) for name in self.names if name not in self.stopped}
         return Snapshot(self.position, MappingProxyType(views))

@@ -299,8 +299,12 @@ def _finish(state: History, _position: int, record: FullRecord) -> None:
     state.shelf.add(record.shelved())
 
 
+def _entries(state: History) -> Iterator[Json]:
+    return map(shown, state.newest(Wanted()))
+
+
 def _view(state: History) -> Json:
-    return [shown(record) for record in state.newest(Wanted())]
+    return list(_entries(state))
 
 
 def _merge(left: History, right: History) -> History:
@@ -325,4 +329,4 @@ _NOT_SHOWN: Final = (
 follow_issues(_cases, FullRecord, _finish, _begun, ignore=_NOT_SHOWN)
 _cases.ignore(*COMPONENT_EVENTS, *FLEET_EVENTS)
 
-HISTORY = Projection("history", 1, History, _cases, _view, _merge)
+HISTORY = Projection("history", 1, History, _cases, _view, _merge, _entries)

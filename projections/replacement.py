@@ -17,7 +17,7 @@ from healer.store import SqliteLog
 from projections.beside import fold_file
 from projections.feed import BATCH, light
 from projections.fold import Fold
-from projections.projection import Projection, canonical
+from projections.projection import Projection
 
 __all__ = ["ParityError", "fold_beside"]
 
@@ -71,7 +71,7 @@ async def _fresh(log: EventLog, projection: Projection[Any], until: int) -> Fold
 
 def _bytes(fold: Fold) -> bytes:
     [name] = fold.names
-    return canonical(fold.view(name))
+    return fold.canonical(name)
 
 
 async def _catch_up(log: EventLog, folds: tuple[Fold, ...], reached: Callable[[], int]) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from healer.ports import EventLog
 from projections import ALL
 from projections.fold import Snapshot
-from projections.projection import Projection, canonical
+from projections.projection import Projection
 
 __all__ = ["fold_alone"]
 
@@ -47,7 +47,7 @@ async def fold_alone(
         progress(position, until)
         await asyncio.sleep(0)
     views = {
-        projection.name: canonical(projection.view(states[projection.name]))
+        projection.name: projection.canonical(states[projection.name])
         for projection in projections
         if projection.name in states
     }

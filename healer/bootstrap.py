@@ -21,13 +21,14 @@ import structlog
 from healer.config import Config
 from healer.domain.spec import ComponentSpec
 from healer.engine import Engine
-from healer.errors import ConfigError, HealerError
+from healer.errors import ConfigError, HealerError, StoreError
 from healer.guardian import Callback, Outbox, make_outboxes
 from healer.host.launcher import build_launcher
 from healer.host.linux import LinuxHost
 from healer.ports import Clock, EventLog, Host, Ids, Launcher, Prober
 from healer.probes import NetworkProber
 from healer.store import open_log
+from healer.store.compiled import StoredEvents
 from healer.telemetry import make_tracing
 from projections.files import HealingFiles
 from projections.runner import LiveViews
@@ -108,7 +109,17 @@ class Healer:
         self.config = config
         return changed
 
+    async def _require_past(self) -> None:
+        # An archive that is not there would be waited for like a database that is away.
+        if isinstance(self.log, StoredEvents):
+            try:
+                await self.log.rows(limit=1)
+            except StoreError:
+                await self.log.close()
+                raise
+
     async def __aenter__(self) -> Self:
+        await self._require_past()
         # Before anything is done of which a new sink would not hear.
         for each in self.outboxes:
             await each.begin()

@@ -50,6 +50,15 @@ def test_a_table_says_where_it_went_and_a_second_run_finds_nothing(house, store)
     away.rename(house.directory / "healer.db.archive")
 
 
+def test_a_healer_does_not_start_where_its_past_cannot_be_read(house, store):
+    assert house.run("archive", "--before", "-1s", "--store", store).returncode == 0
+    away = (house.directory / "healer.db.archive").rename(house.directory / "away")
+    process = house.start()
+    assert process.wait(60) == 2
+    assert "cannot read the archive" in house.log.read_text()
+    away.rename(house.directory / "healer.db.archive")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -166,7 +166,9 @@ def test_a_kill_while_memory_is_short_is_probably_an_oom_kill() -> None:
 def test_evidence_and_check_that_agree_make_one_finding() -> None:
     diagnosis = diagnose(IssueType.PORT_NOT_LISTENING, check("port_listening"))
 
-    assert [finding.code for finding in diagnosis.findings] == ["port_not_listening"]
+    assert [(finding.code, finding.checks) for finding in diagnosis.findings] == [
+        ("port_not_listening", ("port_listening",))
+    ]
     assert len(diagnosis.recommendations) == 1
 
 

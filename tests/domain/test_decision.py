@@ -72,6 +72,13 @@ def test_while_diagnosing(history: tuple[str, ...], mode: Mode, move: type[decis
     assert isinstance(next_move(given(*history), mode), move)
 
 
+def test_what_one_playbook_did_not_cure_is_left_to_the_next() -> None:
+    undone = ("choose_two", "start_remediation", "start_playbook", "skip_step", "skip_step")
+    issue = given(*DIAGNOSED, *undone, "finish_playbook", "see_unhealthy")
+    assert issue.remaining
+    assert next_move(issue, Mode.ACT) == decision.StartPlaybook()
+
+
 def test_a_step_that_is_due_or_open_is_named_with_its_playbook() -> None:
     playing = given(*DIAGNOSED, "choose_one", "start_remediation", "start_playbook")
     assert next_move(playing, Mode.ACT) == decision.RunStep(PLAIN, 0, PLAIN.steps[0])

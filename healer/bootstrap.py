@@ -113,7 +113,7 @@ class Healer:
         # An archive that is not there would be waited for like a database that is away.
         if isinstance(self.log, StoredEvents):
             try:
-                await self.log.rows(limit=1)
+                await self.log.require_past()
             except StoreError:
                 await self.log.close()
                 raise

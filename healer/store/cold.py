@@ -135,6 +135,13 @@ class Cold:
                 after += len(rows)
         return found
 
+    def require(self) -> None:
+        """Look that every archive is there and can be read; raises as `rows`."""
+        for segment in self.segments:
+            self.rows(segment.first - 1, 1)
+            if not segment.here:
+                raise _refused(segment.streams, FileNotFoundError())
+
     def joined(self, after: int, limit: int, warm: list[Row]) -> list[Row]:
         """At most `limit` events behind `after`, of which the database gave `warm`: what stands in
         front of those, and as many of them as follow on. Raises as `rows`.

@@ -75,6 +75,13 @@ class StoredEvents(Protocol):
         """At most `limit` rows behind `after`, in log order; none where the log ends."""
         ...
 
+    async def require_past(self) -> None:
+        """Look that what was archived can be read.
+
+        Raises:
+            StoreError: a file is missing or damaged, or the log cannot be read.
+        """
+
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:

@@ -96,6 +96,10 @@ class Reader:
             return found
         return self._cold(connection).joined(after, limit, found)
 
+    async def require_past(self) -> None:
+        """See `StoredEvents.require_past`."""
+        await self._run(lambda connection: self._cold(connection).require())
+
     def _cold(self, connection: sqlite3.Connection) -> Cold:
         segments = segments_of(connection, self._file)
         if segments != self._archive.segments:

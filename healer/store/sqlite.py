@@ -205,6 +205,10 @@ class SqliteLog(Unshared):
         early, where an archive ends."""
         return await self._reader.rows(after, limit)
 
+    async def require_past(self) -> None:
+        """See `healer.store.compiled.StoredEvents.require_past`."""
+        await self._reader.require_past()
+
     async def recall(
         self, topics: Collection[str], *, refused: Callable[[StoreError], None]
     ) -> AsyncGenerator[Sequence[Any], None]:

@@ -441,6 +441,21 @@ async def test_without_its_files_the_rest_is_verified_and_what_was_not_seen_is_s
             await opened.read(after=0)
 
 
+async def test_who_needs_all_of_the_past_is_told_which_archive_is_not_there(archived):
+    log, first = archived
+    second = log.archive(LATER)
+    assert second.path != first.path
+    async with log.reading() as opened:
+        await opened.require_past()
+    streams = second.path.with_name(second.path.name.replace("events-", "streams-"))
+    for path in (streams, second.path):
+        aside = path.rename(path.with_name("aside"))
+        async with log.reading() as opened:
+            with pytest.raises(StoreError, match=rf"cannot read the archive {path}: "):
+                await opened.require_past()
+        aside.rename(path)
+
+
 async def test_files_that_were_moved_beside_the_log_are_found(file, tmp_path):
     done = file.archive(MIDDLE, directory=tmp_path / "cold")
     assert done.path.parent == tmp_path / "cold"

@@ -286,6 +286,10 @@ class PostgresLog:
         """As `read`, and as stored: for who needs no objects, at many times the speed."""
         return await self._reader.rows(after, limit)
 
+    async def require_past(self) -> None:
+        """See `healer.store.compiled.StoredEvents.require_past`."""
+        await self._reader.require_past()
+
     async def stream(self, stream_id: str) -> list[Fact]:
         """See `healer.ports.EventLog.stream`."""
         return await self._reader.stream(stream_id)

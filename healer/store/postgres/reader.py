@@ -80,6 +80,10 @@ class Reader:
         """At most `limit` events behind `after` as they are stored, in log order."""
         return await self._run(lambda connection: self._stored.rows(connection, after, limit))
 
+    async def require_past(self) -> None:
+        """See `StoredEvents.require_past`."""
+        await self._run(lambda connection: self._stored.cold(connection).require())
+
     async def news(self, after: int, limit: int) -> list[Recorded]:
         """As `read`; nothing while the database does not answer, because it will later."""
         try:

@@ -67,10 +67,10 @@ class Walk:
     def run(self, log_id: str) -> None:
         """The checkpoints, every event, and what is missing at the end. `log_id` is the name that
         the log should have."""
-        if self._archive.log_id != log_id:
-            why = f"it calls itself {self._archive.log_id!r}; {log_id!r} is expected"
-            self.add(Problem(0, "", "another_log", f"cannot accept the log: {why}"))
         archive = self._archive
+        if archive.log_id != log_id:
+            why = f"it calls itself {archive.log_id!r}; {log_id!r} is expected"
+            self.add(Problem(0, "", "another_log", f"cannot accept the log: {why}"))
         long = self._codec is None and archive.head - archive.absent >= self._beside
         try:
             # It begins while the checkpoints are read.
@@ -137,7 +137,7 @@ class Walk:
                 if not half.take(rows):
                     return False
                 self._progress(min(2 * half.position - begin, end), end)
-        except StoreError:
+        except (StoreError, *NOT_A_ROW):
             return False  # whoever looks at all of it tells of the damage
         later = second.result()
         if half.position != seam[0] or later.position != end or not half.followed_by(later):

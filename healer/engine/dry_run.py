@@ -54,14 +54,10 @@ async def dry_run(
             if step.undo:
                 continue
             plan = await ACTIONS[step.action].plan(instance, blank)
-            ready = isinstance(plan, Plan)
-            steps.append(
-                PlannedStep(
-                    playbook=playbook.name,
-                    action=step.action,
-                    does=plan.does if isinstance(plan, Plan) else None,
-                    skipped=None if isinstance(plan, Plan) else plan.reason,
-                    targets=plan.targets if ready and isinstance(plan, Plan) else (),
-                )
+            does, skipped, targets = (
+                (plan.does, None, plan.targets)
+                if isinstance(plan, Plan)
+                else (None, plan.reason, ())
             )
+            steps.append(PlannedStep(playbook.name, step.action, does, skipped, targets))
     return issue_type, tuple(steps)

@@ -14,7 +14,7 @@ from healer.errors import HostError
 from healer.host.sockdiag import listen_sockets
 from healer.ports import Bind
 
-__all__ = ["PortReservation", "bind_test", "reserve", "wait_bindable"]
+__all__ = ["PortReservation", "bind_test", "reserve", "wait_bindable", "worst"]
 
 _FIRST_PAUSE: Final = 0.002
 _LONGEST_PAUSE: Final = 0.05

@@ -45,6 +45,7 @@ export const plan = (name, issueType) =>
 export const healAll = () => act("/auto-heal", {}, "All components that fail are being healed.");
 export const pause = () => act("/pause", { reason: REASON }, "Healing is paused.");
 export const resume = () => act("/resume", { reason: REASON }, "Healing goes on.");
+
 // What a suggested heal would do now; null when no token is given for asking.
 export async function suggestion(id) {
   const found = await get(issue(id));

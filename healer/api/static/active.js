@@ -47,6 +47,6 @@ function Card({ issue, asks }) {
             ${issue.escalated && html` · <strong class="bad-text">escalated</strong>`}</p>`}
     ${!over && lines.length > 0 && html`<ul class="log" aria-live="off">${lines.map((line, at) => html`<li key=${at} class=${line.level}>${line.text}</li>`)}</ul>`}
     ${asks && html`<p class="row-actions">
-<${Ask} id=${issue.issue_id} component=${name} /></p>`}
+      <${Ask} id=${issue.issue_id} component=${name} /></p>`}
   </article>`;
 }

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,10 @@ from pathlib import Path
 
 import orjson
 import psutil
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from healer.demo.stack import free_ports
 
 HEALS = 20
 EVENTS = 300
@@ -52,11 +55,11 @@ def main() -> None:
     asked = parser.parse_args()
     cores = sorted(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as scratch:
-        port = _free()
+        port, *ports = free_ports(1 + HEALS + asked.churn)
         text = HEAD.format(port=port) + "".join(
-            COMPONENT.format(number=n, port=_free()) for n in range(HEALS)
+            COMPONENT.format(number=n, port=each) for n, each in enumerate(ports[:HEALS])
         )
-        text += "".join(CHURN.format(number=n, port=_free()) for n in range(asked.churn))
+        text += "".join(CHURN.format(number=n, port=each) for n, each in enumerate(ports[HEALS:]))
         file = Path(scratch) / "healer.yaml"
         file.write_text(text)
         file.chmod(0o600)
@@ -92,12 +95,6 @@ def _end_sleep(entry: Path) -> None:
                 os.kill(int(entry.name), 9)
     except OSError:
         return
-
-
-def _free() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _wait(port: int) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -77,6 +78,15 @@ def _stage(**options: object) -> Stage:
     return Stage(UNHURRIED, budget=budget, **options)  # type: ignore[arg-type]
 
 
+@asynccontextmanager
+async def _held(hold: Callable[[Stage], Awaitable[None]]) -> AsyncIterator[tuple[Stage, str]]:
+    """A component that is well, and the issue of an alert whose heal waits for `hold`."""
+    async with _stage() as stage:
+        await stage.healthy()
+        await hold(stage)
+        yield stage, await _waiting(stage)
+
+
 @pytest.mark.parametrize(
     ("hold", "reason"),
     [
@@ -90,10 +100,7 @@ def _stage(**options: object) -> Stage:
 async def test_a_heal_that_only_waits_ends_with_its_alert(
     hold: Callable[[Stage], Awaitable[None]], reason: str | None
 ) -> None:
-    async with _stage() as stage:
-        await stage.healthy()
-        await hold(stage)
-        issue = await _waiting(stage)
+    async with _held(hold) as (stage, issue):
         assert await _withdraw(stage) == (issue, None)
         facts = await stage.log.stream(issue)
         assert facts[0].causation_id == CAUSE
@@ -124,10 +131,7 @@ async def test_who_cannot_look_does_not_contradict_the_sender() -> None:
 
 @in_virtual_time
 async def test_what_our_own_probes_find_unhealthy_is_healed_all_the_same() -> None:
-    async with _stage() as stage:
-        await stage.healthy()
-        await _maintained(stage)
-        issue = await _waiting(stage)
+    async with _held(_maintained) as (stage, issue):
         stage.crash()
         assert await _withdraw(stage) == (issue, "our own probe says refused")
         assert (await stage.log.open_issues())["chat_api"] == issue
@@ -138,10 +142,7 @@ async def test_what_our_own_probes_find_unhealthy_is_healed_all_the_same() -> No
 
 @in_virtual_time
 async def test_a_stranger_that_answers_in_its_place_is_no_reason_to_withdraw() -> None:
-    async with _stage() as stage:
-        await stage.healthy()
-        await _maintained(stage)
-        issue = await _waiting(stage)
+    async with _held(_maintained) as (stage, issue):
         stage.crash()
         stage.world.run(Program("thief", ready_after=0.0), PORT)
         await stage.until(lambda: stage.serving() is not None)
@@ -178,10 +179,7 @@ async def test_what_a_person_has_approved_is_no_longer_the_senders() -> None:
 
 @in_virtual_time
 async def test_what_a_person_asks_for_as_well_is_no_longer_the_senders() -> None:
-    async with _stage() as stage:
-        await stage.healthy()
-        await _maintained(stage)
-        issue = await _waiting(stage)
+    async with _held(_maintained) as (stage, issue):
         await stage.engine.controls.begin_pause(ALICE, "storm")
         stage.engine.fleet.resume("somebody else")
         await stage.engine.controls.end_pause(ALICE, "calm")
@@ -210,10 +208,8 @@ async def test_an_issue_that_another_alert_or_the_watch_opened_is_left_alone() -
 
 @in_virtual_time
 async def test_the_next_healer_withdraws_what_the_last_one_left() -> None:
-    async with _stage() as stage:
-        await stage.healthy()
-        await _observed(stage)
-        issue = await _waiting(stage)
+    async with _held(_observed) as (stage, issue):
+        pass
     stage.new_healer()
     with pytest.raises(StoreError, match="not carried on yet"):
         await _withdraw(stage)
@@ -225,10 +221,7 @@ async def test_the_next_healer_withdraws_what_the_last_one_left() -> None:
 
 @in_virtual_time
 async def test_a_withdrawal_that_cannot_be_written_does_not_hold() -> None:
-    async with _stage() as stage:
-        await stage.healthy()
-        await _observed(stage)
-        issue = await _waiting(stage)
+    async with _held(_observed) as (stage, issue):
         stage.log.refuses = lambda _: True
         with pytest.raises(StoreError):
             await _withdraw(stage)
@@ -247,10 +240,7 @@ async def test_a_withdrawal_that_cannot_be_written_does_not_hold() -> None:
 
 @in_virtual_time
 async def test_a_sender_does_not_wait_for_ever() -> None:
-    async with _stage() as stage:
-        await stage.healthy()
-        await _observed(stage)
-        issue = await _waiting(stage)
+    async with _held(_observed) as (stage, issue):
         stage.prober.elapsed = 60.0
         with pytest.raises(StoreError, match="still looked at"):
             await _withdraw(stage)
@@ -259,10 +249,7 @@ async def test_a_sender_does_not_wait_for_ever() -> None:
 
 @in_virtual_time
 async def test_a_healer_that_stops_leaves_the_decision_to_the_next() -> None:
-    async with _stage() as stage:
-        await stage.healthy()
-        await _observed(stage)
-        issue = await _waiting(stage)
+    async with _held(_observed) as (stage, issue):
         stage.prober.elapsed = 1.0
         asked = asyncio.create_task(_withdraw(stage))
         await asyncio.sleep(0.1)
@@ -274,10 +261,7 @@ async def test_a_healer_that_stops_leaves_the_decision_to_the_next() -> None:
 
 @in_virtual_time
 async def test_a_person_who_speaks_while_it_is_looked_at_is_heard() -> None:
-    async with _stage() as stage:
-        await stage.healthy()
-        await _observed(stage)
-        issue = await _waiting(stage)
+    async with _held(_observed) as (stage, issue):
         stage.prober.elapsed = 1.0
         asked = asyncio.create_task(_withdraw(stage))
         await asyncio.sleep(0.1)
@@ -288,10 +272,7 @@ async def test_a_person_who_speaks_while_it_is_looked_at_is_heard() -> None:
 
 @in_virtual_time
 async def test_a_suggestion_that_is_withdrawn_cannot_be_approved() -> None:
-    async with _stage() as stage:
-        await stage.healthy()
-        await _suggested(stage)
-        issue = await _waiting(stage)
+    async with _held(_suggested) as (stage, issue):
         assert await _withdraw(stage) == (issue, None)
         with pytest.raises(IllegalCommandError, match="not open"):
             await stage.engine.controls.approve(issue, ALICE)

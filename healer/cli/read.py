@@ -125,7 +125,7 @@ def history(source: Source, query: HistoryQuery, output: Output | None) -> int:
         "Issues",
         (
             "detected (UTC)", "issue", "component", "issue type", "outcome", "playbooks",
-            "healthy after s",
+            "ended after s",
         ),
         [
             (
@@ -141,7 +141,7 @@ def history(source: Source, query: HistoryQuery, output: Output | None) -> int:
                 short_ids([each["issue_id"] for each in records]), records, strict=True
             )
         ],
-        spare=("healthy after s", "playbooks"),
+        spare=("ended after s", "playbooks"),
         none="none matches" if narrowed else "none yet: nothing has failed",
     )  # fmt: skip
     if found["next"] is not None:

@@ -59,6 +59,7 @@ class Verification:
     ) -> bool:
         """Take down what was seen; whether it is a cure. Strangers that answer are none."""
         foreign: tuple[ProcessIdentity, ...] = ()
+        await self._instance.look_again()
         if healthy and await self._patient.watch.usurped():
             async with self._instance.occupants(self._instance.port, members=False) as found:
                 foreign = found.strangers

@@ -190,6 +190,18 @@ class Instance:
         self.hold(held)
         return True
 
+    async def look_again(self) -> None:
+        """Read again what the held process calls itself: what a script started has become another
+        program by the time it serves, and is the same process all along."""
+        if self.process is None or self.process.gone():
+            return
+        try:
+            held = await self.host.reacquire(self.process.identity)
+        except HostError:
+            return  # it stays held, under the name that it had
+        if held is not None:
+            self.hold(held)
+
     async def _add_listeners(self, occupancy: Occupancy, port: int) -> None:
         listeners = await self.host.listeners(port)
         occupancy.listeners = listeners

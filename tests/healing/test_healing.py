@@ -66,6 +66,20 @@ async def test_a_component_that_is_down_is_started_and_adopted(
         }
 
 
+async def test_a_component_is_named_as_what_its_script_became(lab: OpenLab, free_port: int) -> None:
+    launch = command()
+    launch["command"] = ["sh", "-c", 'sleep 0.3; exec "$@"', "sh", *launch["command"]]
+    async with lab({"chat_api": {"port": free_port, "launch": launch}}) as it:
+        pid = await it.healthy()
+        status = it.healer.engine.status("chat_api")
+        assert status.process is not None
+        assert (status.process.pid, status.process.name) == (pid, psutil.Process(pid).name())
+        it.signal(pid, signal.SIGKILL)
+        await it.end_of_issue(2)
+        detected = (await it.of(fact.IssueDetected))[1]
+        assert detected.evidence.process == status.process
+
+
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM])
 async def test_a_crash_is_seen_by_its_process_and_names_its_signal(
     lab: OpenLab, free_port: int, ending: signal.Signals

@@ -435,7 +435,10 @@ class Keeper:
                 cause=wanted.cause,
                 opened=opened,
             )
-        except BaseException as error:
+        except asyncio.CancelledError:
+            opened.cancel()
+            raise
+        except Exception as error:
             if not opened.done():
                 opened.set_exception(error)
             if not isinstance(error, HealWithheldError):

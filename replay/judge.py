@@ -41,7 +41,7 @@ class Judge:
         self.first: dict[str, int] = {}
         self._codec = codec or Codec()
         # Another codec knows other events: it is asked for each.
-        self._light = CompiledReader() if codec is None else CompiledReader(codec, {})
+        self._light = CompiledReader() if codec is None else CompiledReader(types={})
         self._audit = Audit()
         self._unknown = frozenset(carried)
 

@@ -7,7 +7,7 @@ may be given, and each checkpoint that the witness has must be in the log, to th
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -15,18 +15,11 @@ from healer.errors import StoreError
 from healer.store.checkpoint import EVENTS, Checkpoint, Stretch, digest, is_signed_by, read
 from replay.audit import Problem
 
-__all__ = ["UNSIGNED", "Seals", "Sighting", "sightings"]
+__all__ = ["UNSIGNED", "Seals", "sightings"]
 
 UNSIGNED: Final = 2 * EVENTS
 """Events at the end that no checkpoint may cover yet: what a crash can leave between a commit of
 many at once and the signature behind it."""
-
-
-class Sighting(NamedTuple):
-    """A checkpoint in a witness, and the line that it stands in."""
-
-    line: int
-    checkpoint: Checkpoint
 
 
 class _Segment(NamedTuple):
@@ -37,15 +30,16 @@ class _Segment(NamedTuple):
     checkpoint: Checkpoint
 
 
-def sightings(witness: Path) -> tuple[dict[bytes, Sighting], list[Problem]]:
-    """Digest → what the witness saw, and which of its lines nobody could have written so.
+def sightings(witness: Path) -> tuple[dict[bytes, Checkpoint], list[Problem]]:
+    """Digest → the checkpoint that the witness saw, and which of its lines nobody could have
+    written so.
 
     A line without its end is what a crash leaves; the checkpoint was told again after it.
 
     Raises:
         StoreError: the file cannot be read.
     """
-    seen: dict[bytes, Sighting] = {}
+    seen: dict[bytes, Checkpoint] = {}
     problems: list[Problem] = []
     try:
         with witness.open("rb") as file:
@@ -60,7 +54,7 @@ def sightings(witness: Path) -> tuple[dict[bytes, Sighting], list[Problem]]:
                     why = f"cannot accept line {number} of the witness {witness}: {error}"
                     problems.append(Problem(0, "", "witness_unreadable", why))
                 else:
-                    seen[digest(note)] = Sighting(number, checkpoint)
+                    seen[digest(note)] = checkpoint
     except OSError as error:
         raise StoreError(f"cannot read the witness {witness}: {error.strerror}") from error
     return seen, problems
@@ -73,15 +67,13 @@ class Seals:
     that can be read, `key` the first public key, `archived` what was moved into archives.
     """
 
-    def __init__(
-        self, log_id: str, key: bytes | None, seen: dict[bytes, Sighting] | None = None
-    ) -> None:
+    def __init__(self, log_id: str, key: bytes | None, seen: Mapping[bytes, Checkpoint]) -> None:
         self.count = 0
         self.marks: dict[int, bytes] = {}
         self.last: Checkpoint | None = None
         self.key = key
         self.archived: list[Stretch] = []
-        self._seen = dict(seen or {})
+        self._seen = dict(seen)
         self._log_id = log_id
         self._epoch = 1
         self._current = key
@@ -89,7 +81,7 @@ class Seals:
         self._vouching: _Segment | None = None
 
     @property
-    def unseen(self) -> list[Sighting]:
+    def unseen(self) -> list[Checkpoint]:
         """What the witness saw and the log does not have, in the witness's order."""
         return list(self._seen.values())
 

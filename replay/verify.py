@@ -102,7 +102,7 @@ def verify(
         problems=kept,
         events=walk.events,
         checkpoints=seals.count,
-        witnessed=max((each.checkpoint.size for each in seen.values()), default=None),
+        witnessed=max((each.size for each in seen.values()), default=None),
         found=walk.found,
         log_id=archive.log_id,
         public_key=seals.key.hex() if seals.key else None,

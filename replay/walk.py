@@ -78,7 +78,7 @@ class Walk:
                 for problem in self._seals.look(archive.notes()):
                     self.add(problem)
                 self._mark("a checkpoint", self._seals.marks)
-                seen = {each.checkpoint.size: each.checkpoint.head for each in self._seals.unseen}
+                seen = {each.size: each.head for each in self._seals.unseen}
                 self._mark("the witness", seen)
                 self._look(self._begin(genesis(log_id)), second)
             if self._deep:
@@ -228,12 +228,12 @@ class Walk:
         for reached, who in (
             (self._archive.given, "the store has given out positions"),
             (signed, "a checkpoint was signed"),
-            (max((each.checkpoint.size for each in seals.unseen), default=0), "the witness saw"),
+            (max((each.size for each in seals.unseen), default=0), "the witness saw"),
         ):
             if reached > end:
                 self._say(end + 1, "cut_off", f"it is missing: {who} up to {reached}")
         if seals.unseen:
-            size = max(each.checkpoint.size for each in seals.unseen)
+            size = max(each.size for each in seals.unseen)
             why = f"the witness has {len(seals.unseen)} checkpoints, up to {size}, that it has not"
             self.add(Problem(min(size, end + 1), "", "unseen", f"cannot accept the log: {why}"))
 

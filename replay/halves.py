@@ -165,16 +165,17 @@ class second_half:  # noqa: N801 - a context manager that reads as one
     def begin(self, seam: tuple[int, bytes], *, until: int, marks: Marks, deep: bool) -> None:
         """Look at the events behind `seam` (a position, its hash) up to `until`; what they say is
         looked at where it is `deep`."""
-        later = {size: heads for size, heads in marks.items() if size > seam[0]}
         try:
-            self._found = self._pool.submit(_look, self._again, seam, until, later, deep)
+            self._found = self._pool.submit(_look, self._again, seam, until, marks, deep)
         except BrokenProcessPool:
             self._found = None
 
     def result(self) -> Later:
         """What it found; not sound where it ended without finding anything."""
+        if self._found is None:
+            return Later(sound=False)
         try:
-            return self._found.result() if self._found else Later(sound=False)
+            return self._found.result()
         except BrokenProcessPool:
             return Later(sound=False)
 
@@ -182,9 +183,7 @@ class second_half:  # noqa: N801 - a context manager that reads as one
         return self
 
     def __exit__(self, *_error: object) -> None:
-        if self._found:
-            self._found.cancel()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool.shutdown()
 
 
 def _nothing() -> None:

@@ -58,8 +58,13 @@ PARTS: Final = {
         ),
         tests=(
             "tests/replay/test_audit.py",
+            "tests/replay/test_audit_words.py",
             "tests/replay/test_halves.py",
+            "tests/replay/test_independent.py",
+            "tests/replay/test_judge.py",
+            "tests/replay/test_seal.py",
             "tests/replay/test_verify.py",
+            "tests/replay/test_walk.py",
         ),
     ),
 }

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
 from healer.store.chain import genesis, link
+from replay import halves
 from replay.archive import FileArchive, Row
-from replay.halves import Half, second_half
+from replay.halves import Half, Later, second_half
 from replay.judge import Judge
 from replay.verify import verify
 from replay.walk import Walk
+from tests.projections.build import Log
 from tests.replay.on_disk import a_day, write
+from tests.replay.sealed import MemoryArchive, rows_of, sealed
 
 Spoil = Callable[[sqlite3.Connection], object]
 
@@ -193,3 +199,162 @@ async def test_a_process_that_dies_has_found_nothing(tmp_path: Path) -> None:
         assert not second.result().sound
         second.begin((5, bytes(32)), until=9, marks={}, deep=True)
         assert not second.result().sound
+
+
+# --- what a half leaves to the other -------------------------------------------------------------
+
+
+def _first(rows: list[Row], **known: Any) -> Half:
+    return Half(0, genesis("log-1"), **{"marks": {}, "streams": {}, "carried": {}, **known})
+
+
+def _second(rows: list[Row], cut: int, **known: Any) -> Half:
+    known = {"marks": {}, "streams": None, "carried": {}, **known}
+    return Half(cut, rows[cut - 1][-1], **known)
+
+
+def _tale() -> list[Row]:
+    log = Log()
+    first = log.detect("a").diagnose(complete=False)
+    log.detect("b")
+    log.adopt()
+    log.detect("c").fail()
+    first.escalate().fail()
+    return rows_of(log.facts)
+
+
+def test_the_later_half_leaves_what_it_cannot_judge() -> None:
+    rows = _tale()
+    left = Later(
+        sound=True,
+        position=len(rows),
+        events=len(rows) - 3,
+        began=frozenset({"issue-0002", "component:chat_api", "issue-0003"}),
+        others=rows[-2:],
+        first={"b": 4, "c": 6},
+        open={"issue-0002": "b"},
+    )
+    half = _second(rows, 3)
+    for row in rows[3:]:
+        assert half.take([row])
+    assert half.later() == left
+    half = _second(rows, 3, carried=None)
+    assert half.take(rows[3:])
+    assert half.later() == replace(left, first={}, open={})
+
+
+def test_what_the_earlier_half_knew_is_gone_on_with() -> None:
+    """Streams and issues of which archives told."""
+    rows = _tale()
+    half = _second(rows, 3, streams={"issue-0001": 3}, carried={"issue-0001": "a"})
+    assert half.take(rows[3:])
+    assert half.later().others == []
+    assert half.judge is not None
+    assert half.judge.open == {"issue-0002": "b"}
+    assert not _second(rows, 3, streams={"issue-0001": 2}).take(rows[3:])
+    assert not _second(rows, 3, streams={}).take(rows[3:])
+
+
+def test_a_half_that_is_not_sound_never_is_again() -> None:
+    rows = _tale()
+    half = _first(rows)
+    assert half.take(rows[:2])
+    assert not half.take(rows[3:])
+    assert half.position == 2
+    assert not half.take(rows[2:])
+    assert not half.later().sound
+    assert not half.followed_by(_second(rows, 2).later())
+
+
+def test_every_signature_of_a_size_counts() -> None:
+    rows = _tale()
+    right, wrong = rows[2][-1], bytes(32)
+    for heads, sound in (([right, right], True), ([right, wrong], False), ([wrong, right], False)):
+        assert _first(rows, marks={3: heads}).take(rows) is sound
+
+
+@pytest.mark.parametrize("again", [3, 4, 5, 6])
+def test_until_its_issue_has_ended_a_component_has_no_other(again: int) -> None:
+    """Ended and detected again behind the seam: in which order only both halves together know."""
+    log = Log()
+    first, other = log.detect("a"), log.detect("b")
+    told = [first.escalate, first.fail, other.escalate, other.fail]
+    told.insert(again - 3, partial(log.detect, "a"))
+    for fact in told:
+        fact()
+    rows = rows_of(log.facts)
+    half, later = _first(rows), _second(rows, 2)
+    assert half.take(rows[:2])
+    assert later.take(rows[2:])
+    assert half.followed_by(later.later()) is (again > 4)
+    assert _in_order(rows) is (again > 4)
+
+
+# --- the process ---------------------------------------------------------------------------------
+
+
+class _Here(ThreadPoolExecutor):
+    """In this process what belongs into one of its own."""
+
+    asked: ClassVar[list[Future[Any]]] = []
+
+    def __init__(self, count: int, *, mp_context: Any) -> None:
+        assert (count, mp_context.get_start_method()) == (1, "spawn")
+        super().__init__(count)
+
+    def submit(self, *call: Any, **options: Any) -> Future[Any]:
+        self.asked.append(super().submit(*call, **options))
+        return self.asked[-1]
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Future[Any]]]:
+    monkeypatch.setattr(halves, "ProcessPoolExecutor", _Here)
+    monkeypatch.setattr(_Here, "asked", [])
+    yield _Here.asked
+    gc.enable()
+
+
+def _asked(
+    log: MemoryArchive, *, marks: dict[int, list[bytes]] | None = None, deep: bool = True
+) -> Later:
+    seam, end = log.stored[9], log.stored[24][0]
+    with second_half(log.again()) as second:
+        second.begin((seam[0], seam[-1]), until=end, marks=marks or {}, deep=deep)
+        return second.result()
+
+
+def _log() -> MemoryArchive:
+    log = sealed(a_day().facts)
+    log.batch = 4
+    return log
+
+
+def test_the_process_begins_before_it_is_asked(here: list[Future[Any]]) -> None:
+    with second_half(_log().again()) as second:
+        [first] = here
+        assert second.result() == Later(sound=False)
+    assert first.result() is None
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("deep", [True, False])
+def test_the_process_looks_at_what_it_was_asked_to(*, deep: bool) -> None:
+    log = _log()
+    half = _second(log.stored, 10, carried={} if deep else None)
+    assert half.take(log.stored[10:25])
+    marks = {10: [bytes(32)], 15: [log.stored[14][-1]], 26: [bytes(32)]}
+    assert _asked(log, marks=marks, deep=deep) == half.later()
+
+
+@pytest.mark.usefixtures("here")
+def test_the_process_says_when_it_finds_something_and_not_what() -> None:
+    log = _log()
+    assert _asked(log, marks={15: [bytes(32)]}) == Later(sound=False)
+    log.put(24, body=b"{}", link_it=True)
+    assert _asked(log) == Later(sound=False)
+    assert _asked(log, deep=False).sound
+    log.put(18, hash=bytes(32))
+    assert _asked(log, deep=False) == Later(sound=False)
+    log.damaged = 15
+    assert _asked(log, deep=False) == Later(sound=False)

@@ -133,7 +133,7 @@ class Walk:
             if seam is None or not begin < seam[0] < end:
                 return False
             second.begin(seam, until=end, marks=marks, deep=self._deep)
-            for rows in archive.rows(after=begin, until=seam[0]):
+            for rows in archive.rows(until=seam[0]):
                 if not half.take(rows):
                     return False
                 self._progress(min(2 * half.position - begin, end), end)

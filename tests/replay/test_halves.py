@@ -153,12 +153,13 @@ def _in_halves(rows: list[Row], cut: int) -> bool:
     return whole
 
 
-@pytest.mark.parametrize("part", range(6))
+@pytest.mark.parametrize("part", range(7))
 async def test_a_half_whose_rows_do_not_fit_is_not_sound(tmp_path: Path, part: int) -> None:
     rows = await _rows(tmp_path)
-    other = {0: 3, 1: "another", 2: 9, 3: "issue.detected.v9", 5: b"{}", 6: bytes(32)}
+    others = [(0, 3), (1, "another"), (2, 9), (3, "issue.detected.v9"), (5, b"{}"), (5, 5)]
     row = list(rows[1])
-    row[list(other)[part]] = list(other.values())[part]
+    column, value = [*others, (6, bytes(32))][part]
+    row[column] = value
     half = Half(0, genesis("log-1"), marks={}, streams={}, carried={})
     assert half.take(rows[:1])
     assert not half.take([tuple(row)])  # type: ignore[list-item]

@@ -195,6 +195,12 @@ def a_stream_from_its_middle(log: MemoryArchive) -> list[Told]:
     ]
 
 
+def a_stream_without_its_first(log: MemoryArchive) -> list[Told]:
+    log.put(14, stream="x", version=2, link_it=True)
+    log.seal()
+    return [event(14, "gap", "its stream x stood at 0, so 1 is next", "x/2")]
+
+
 def cut_off(log: MemoryArchive) -> list[Told]:
     del log.stored[-2:]
     gone = EVENTS - 1
@@ -232,6 +238,7 @@ ROWS: list[Callable[[MemoryArchive], list[Told]]] = [
     two_are_missing,
     twice,
     a_stream_from_its_middle,
+    a_stream_without_its_first,
     cut_off,
     given_out,
     no_rows,
@@ -333,6 +340,13 @@ def test_a_log_that_was_never_signed_is_not_believed(log: MemoryArchive) -> None
     report = verify(log)
     assert told(report) == [(0, "", "unsigned", f"cannot accept the log: {why}")]
     assert (report.public_key, report.checkpoints) == (None, 0)
+
+
+def test_an_empty_log_is_whole_when_it_was_signed() -> None:
+    empty = sealed([])
+    assert told(verify(empty)) == []
+    empty.signed = Notes()
+    assert [each.code for each in verify(empty).problems] == ["unsigned"]
 
 
 @pytest.mark.parametrize("behind", [UNSIGNED, UNSIGNED + 1])
@@ -534,6 +548,16 @@ def test_two_look_at_a_half_each(log: MemoryArchive, beside: type[Beside], *, de
     assert heard == [
         (min(done, EVENTS), EVENTS) for done in (*range(10, 2 * middle, 10), 2 * middle, EVENTS)
     ]
+
+
+@pytest.mark.usefixtures("beside")
+def test_two_do_not_look_at_what_events_say_where_nobody_asked(log: MemoryArchive) -> None:
+    heard: list[tuple[int, int]] = []
+    log.put(3, body=b"{}", link_it=True)
+    log.seal()
+    report = verify(log, deep=False, beside=1, on_progress=lambda *done: heard.append(done))
+    assert told(report) == []
+    assert (0, EVENTS) not in heard  # so says who looks at all of it
 
 
 def test_two_look_at_what_is_not_elsewhere(log: MemoryArchive, beside: type[Beside]) -> None:

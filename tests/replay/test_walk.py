@@ -427,6 +427,15 @@ def test_a_witness_that_says_nothing_or_nonsense_is_told(
     assert (report.witnessed, report.pinned) == (None, False)
 
 
+def test_what_events_say_is_read_by_the_codec_that_was_given(log: MemoryArchive) -> None:
+    topic = log.stored[4][3]
+    log.put(5, topic="issue.found.v1", link_it=True)
+    log.seal()
+    assert verify(log, codec=Codec(upcasters={"issue.found.v1": lambda body: (topic, body)})).ok
+    first = verify(log).problems[0]
+    assert (first.position, first.code) == (5, "unreadable")
+
+
 # --- claims --------------------------------------------------------------------------------------
 
 

@@ -175,7 +175,7 @@ class Audit:
             issue.acted, issue.verification = False, event
         elif kind is IssueVerified:
             self._cured(issue, event)
-        if issue.state in TERMINAL:
+        if moved is not None and issue.state in TERMINAL:
             self._ended(issue, stream)
 
     def _move(self, issue: _Issue, trigger: Trigger, state: State) -> None:

@@ -23,6 +23,7 @@ NOT_A_ROW: Final = (AttributeError, TypeError, struct.error)
 """What a table that was made anew without its types leads to."""
 
 _TOLD_ELSEWHERE: Final = {"gap", "out_of_order"}
+_BOUNDS: Final = frozenset({IssueDetected, IssueVerified, IssueFailed})
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -55,15 +56,19 @@ class Judge:
                 fields = self._read(row)
                 if fields is None:
                     continue
-            kind = getattr(fields, "REAL", None) or type(fields)
+                kind = type(fields)
+            else:
+                kind = fields.REAL
             if stream not in unknown:
                 for problem in look(position, stream, version, kind, fields):
                     if problem.code not in _TOLD_ELSEWHERE:
                         self._add(problem)
+            if kind not in _BOUNDS:
+                continue
             if kind is IssueDetected:
                 self.open[stream] = fields.component
                 self.first.setdefault(fields.component, position)
-            elif kind is IssueVerified or kind is IssueFailed:
+            else:
                 self.open.pop(stream, None)
 
     def _read(self, row: Row) -> Fact | None:

@@ -14,8 +14,8 @@ from typing import Final, NamedTuple
 __all__ = ["Link", "first_break", "genesis", "link"]
 
 # A leading 0x00 as RFC 6962 gives its leaves, so that no tree node built on top can pass for one.
-_PLACE: Final = struct.Struct(">B32sQ")
-_VERSION: Final = struct.Struct(">Q")
+_PLACE: Final = struct.Struct(">B32sQI")
+_VERSION: Final = struct.Struct(">QI")
 _LENGTH: Final = struct.Struct(">I")
 
 
@@ -49,11 +49,9 @@ def link(
     return sha256(
         b"".join(
             (
-                _PLACE.pack(0, previous, position),
-                _LENGTH.pack(len(stream_bytes)),
+                _PLACE.pack(0, previous, position, len(stream_bytes)),
                 stream_bytes,
-                _VERSION.pack(version),
-                _LENGTH.pack(len(topic_bytes)),
+                _VERSION.pack(version, len(topic_bytes)),
                 topic_bytes,
                 _LENGTH.pack(len(body)),
                 body,

@@ -123,7 +123,7 @@ class _Compiler:
 
     def event(self, topic: str, model: type[Event]) -> type[LightEvent]:
         """The struct of an event; its columns are set after decoding."""
-        fields = [self._field(name, info) for name, info in model.model_fields.items()]
+        fields = self._fields(model)
         namespace = {"TOPIC": topic, "REAL": model}
         made = msgspec.defstruct(
             _PREFIX + model.__name__,
@@ -142,7 +142,7 @@ class _Compiler:
             decorators = model.__pydantic_decorators__
             if decorators.validators or decorators.field_validators or decorators.model_validators:
                 raise TypeError(f"cannot compile {model.__name__}: it is validated by code")
-            fields = [self._field(name, info) for name, info in model.model_fields.items()]
+            fields = self._fields(model)
             namespace = {
                 name: member
                 for name, member in vars(model).items()
@@ -160,6 +160,11 @@ class _Compiler:
             )
             self._made[model] = made
         return made
+
+    def _fields(self, model: type[BaseModel]) -> list[Any]:
+        # In the order in which a body names them: a decoder that finds the next field where it
+        # looks first needs a tenth less.
+        return [self._field(name, info) for name, info in sorted(model.model_fields.items())]
 
     def _field(self, name: str, info: FieldInfo) -> Any:
         kind = self._type(info.annotation)
@@ -253,20 +258,12 @@ class CompiledReader:
     def __init__(self, codec: Codec | None = None, types: Mapping[str, type[LightEvent]] = LIGHT):
         self._codec = codec or Codec()
         self._types = types
-        self._decoders = {topic: msgspec.json.Decoder(kind).decode for topic, kind in types.items()}
+        self._decoders = {topic: _decoder(topic, kind) for topic, kind in types.items()}
 
     def decoder(self, topic: str) -> Callable[[bytes], Any]:
         """What `read` does with bodies of one topic of today that have no escape; it raises one of
         `REFUSALS` where the codec has to be asked."""
-        decode = self._decoders[topic]
-
-        def unmixed(body: bytes) -> Any:
-            event = decode(body)
-            if _is_mixed(event):
-                raise ValueError("a list mixes texts and numbers")
-            return event
-
-        return unmixed if topic == _CHECK_RECORDED else decode
+        return self._decoders[topic]
 
     def read(self, topic: str, body: bytes) -> LightEvent | None:
         """What a body says, its columns left out; None: ask the codec."""
@@ -275,10 +272,10 @@ class CompiledReader:
         if decode is None or (b"\\" in body and b"\\u" in body):
             return None
         try:
-            event = decode(body)
+            event: LightEvent = decode(body)
         except REFUSALS:
             return None
-        return None if topic == _CHECK_RECORDED and _is_mixed(event) else event
+        return event
 
     def decode(self, stream: str, version: int, topic: str, body: bytes, place: str | int) -> Any:
         """The light event that was stored; `place` names it in an error (a position, or words).
@@ -316,6 +313,20 @@ class CompiledReader:
         event.originator_id = stream
         event.originator_version = version
         return event
+
+
+def _decoder(topic: str, kind: type[LightEvent]) -> Callable[[bytes], Any]:
+    decode = msgspec.json.Decoder(kind).decode
+    if topic != _CHECK_RECORDED:
+        return decode
+
+    def unmixed(body: bytes) -> Any:
+        event = decode(body)
+        if _is_mixed(event):
+            raise ValueError("a list mixes texts and numbers")
+        return event
+
+    return unmixed
 
 
 def _is_mixed(event: Any) -> bool:

@@ -14,8 +14,6 @@ from healer.errors import StoreError
 from healer.store import schema
 from healer.store.cold import Cold, Row, Segment, digest_of, segments_of
 from healer.store.connection import check_directory, check_file, connect, refusals
-from healer.store.ledger import require_schema
-from healer.store.url import postgres_log
 
 if TYPE_CHECKING:
     from replay.database import DatabaseArchive
@@ -164,7 +162,7 @@ class FileArchive(StoredArchive[sqlite3.Connection]):
 
     def _begin(self) -> None:
         self._connection.execute("BEGIN")
-        if not require_schema(self._connection, self._file):
+        if not schema.require_schema(self._connection, self._file):
             raise StoreError(f"cannot read {self._file}: it is empty")
         self.log_id = schema.log_id(self._connection)
         self.segments = segments_of(self._connection, self._file)
@@ -221,6 +219,8 @@ def open_database(url: str) -> DatabaseArchive:
     Raises:
         StoreError: psycopg is missing, or see `DatabaseArchive`.
     """
+    from healer.store.url import postgres_log  # noqa: PLC0415 - opens logs of every kind
+
     postgres_log(url)
     from replay.database import DatabaseArchive  # noqa: PLC0415 - psycopg is an extra
 

@@ -13,7 +13,6 @@ from healer.errors import StoreError
 from healer.store.postgres import schema
 from healer.store.postgres.archived import archived_claims, archived_streams, segments_of
 from healer.store.postgres.connection import Connection, connect, refusals
-from healer.store.postgres.ledger import require_schema
 from healer.store.postgres.place import locate
 from replay.archive import LAST, Archive, Row, StoredArchive
 
@@ -43,7 +42,7 @@ class DatabaseArchive(StoredArchive[Connection]):
         connection.execute("SET idle_in_transaction_session_timeout = 0")
         connection.isolation_level = IsolationLevel.REPEATABLE_READ
         connection.autocommit = False
-        if not require_schema(connection, self._place):
+        if not schema.require_schema(connection, self._place):
             raise StoreError(f"cannot read {self._place}: it is empty")
         self.log_id = schema.log_id(connection)
         self.segments = segments_of(connection)

@@ -21,7 +21,7 @@ from healer.store.connection import check_file, connect, create_file, refusals
 from healer.store.notary import Notary, Sealing
 from healer.store.reader import select
 
-__all__ = ["Ledger", "require_schema"]
+__all__ = ["Ledger"]
 
 _ENDS: Final = (IssueVerified, IssueFailed)
 # Streams whose version is remembered.
@@ -33,23 +33,6 @@ _INSERTS: Final = {
 }
 
 _Row = tuple[int, str, int, str, int, bytes, bytes]
-
-
-def require_schema(connection: sqlite3.Connection, file: Path) -> bool:
-    """Whether `file` is a log of the schema that this version knows; False when it is empty.
-
-    Raises:
-        StoreError: it is anything else.
-    """
-    try:
-        version = schema.stored_version(connection)
-    except StoreError as error:
-        raise StoreError(f"cannot open {file}: {error}") from error
-    if version not in {None, schema.SCHEMA_VERSION}:
-        raise StoreError(
-            f"cannot open {file}: its schema version is {version}; allowed: {schema.SCHEMA_VERSION}"
-        )
-    return version is not None
 
 
 class Ledger:
@@ -97,7 +80,7 @@ class Ledger:
             raise
 
     def _prepare(self, new_log_id: Callable[[], str] | None) -> None:
-        if require_schema(self._connection, self._file):
+        if schema.require_schema(self._connection, self._file):
             return
         if new_log_id is None:
             raise StoreError(f"cannot open {self._file}: it is empty")

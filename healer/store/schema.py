@@ -6,6 +6,7 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 from healer.domain.events import Event, IssueDetected, IssueFailed, IssueVerified
@@ -26,6 +27,7 @@ __all__ = [
     "has_checkpoints",
     "key_since",
     "log_id",
+    "require_schema",
     "stored_version",
 ]
 
@@ -235,6 +237,23 @@ def stored_version(connection: sqlite3.Connection) -> int | None:
     if row is None:
         raise StoreError("its table meta is empty")
     return int(row[0])
+
+
+def require_schema(connection: sqlite3.Connection, file: Path) -> bool:
+    """Whether `file` is a log of the schema that this version knows; False when it is empty.
+
+    Raises:
+        StoreError: it is anything else.
+    """
+    try:
+        version = stored_version(connection)
+    except StoreError as error:
+        raise StoreError(f"cannot open {file}: {error}") from error
+    if version not in {None, SCHEMA_VERSION}:
+        raise StoreError(
+            f"cannot open {file}: its schema version is {version}; allowed: {SCHEMA_VERSION}"
+        )
+    return version is not None
 
 
 def log_id(connection: sqlite3.Connection) -> str:

@@ -20,11 +20,12 @@ from healer.store.codec import Codec
 from healer.store.cold import Row
 from healer.store.connection import check_directory, check_file
 from healer.store.feed import Feed, Listener
-from healer.store.ledger import Ledger, require_schema
+from healer.store.ledger import Ledger
 from healer.store.lock import Lock
 from healer.store.notary import Sealing
 from healer.store.reader import Reader
 from healer.store.recall import recall_from
+from healer.store.schema import require_schema
 from healer.store.unshared import Unshared
 from healer.store.witness import FileWitness, Witness
 from healer.store.writer import Writer

@@ -31,7 +31,7 @@ from healer.store.postgres.connection import (
     refusals,
     words,
 )
-from healer.store.postgres.ledger import Ledger, require_schema
+from healer.store.postgres.ledger import Ledger
 from healer.store.postgres.place import Place, locate
 from healer.store.segment import Progress, tidy, write
 from healer.store.witness import FileWitness
@@ -105,7 +105,7 @@ def _begin(connection: Connection, place: Place, key: Path) -> None:
     Raises:
         StoreError: it says why.
     """
-    if not require_schema(connection, place):
+    if not schema.require_schema(connection, place):
         raise StoreError(f"cannot archive {place}: it is empty")
     ours, role, owner = connection.execute(_OWNED).fetchone() or (False, "", "")
     if not ours:

@@ -27,7 +27,7 @@ from healer.store.postgres.plan import Entry, Outcome, Plan
 from healer.store.postgres.reader import select
 from healer.store.postgres.signer import Signer
 
-__all__ = ["Committed", "Ledger", "require_schema"]
+__all__ = ["Committed", "Ledger"]
 
 _ENDS: Final = (IssueVerified, IssueFailed)
 _FOLLOWED: Final = 2000
@@ -79,24 +79,6 @@ class _Attempt(NamedTuple):
     group: Sequence[Entry]
 
 
-def require_schema(connection: Connection, place: Place) -> bool:
-    """Whether there is a log of the schema that this version knows; False when there is none.
-
-    Raises:
-        StoreError: there is anything else.
-    """
-    try:
-        version = schema.stored_version(connection)
-    except StoreError as error:
-        raise StoreError(f"cannot open {place}: {error}") from error
-    if version not in {None, schema.SCHEMA_VERSION}:
-        raise StoreError(
-            f"cannot open {place}: its schema version is {version}; "
-            f"allowed: {schema.SCHEMA_VERSION}"
-        )
-    return version is not None
-
-
 class Ledger:
     """Appends to the log, and reconnects when it lost the database.
 
@@ -131,7 +113,7 @@ class Ledger:
             with refusals(f"open {place}"):
                 if node is not None:
                     take_name(connection, place, node)
-                if not require_schema(connection, place):
+                if not schema.require_schema(connection, place):
                     schema.create(connection, new_log_id)
                 schema.add_life_index(connection)
                 if sealing is not None:

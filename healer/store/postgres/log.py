@@ -22,10 +22,11 @@ from healer.store.notary import Sealing
 from healer.store.postgres import inspection
 from healer.store.postgres.connection import Connection
 from healer.store.postgres.lease import Lease, check_ttl
-from healer.store.postgres.ledger import Ledger, require_schema
+from healer.store.postgres.ledger import Ledger
 from healer.store.postgres.place import Place, locate
 from healer.store.postgres.plan import Entry
 from healer.store.postgres.reader import Reader
+from healer.store.postgres.schema import require_schema
 from healer.store.postgres.watch import watch
 from healer.store.postgres.writer import PATIENCE, Writer
 from healer.store.recall import recall_from

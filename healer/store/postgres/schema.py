@@ -11,6 +11,7 @@ from psycopg import sql
 from healer.errors import StoreError
 from healer.store.chain import genesis
 from healer.store.postgres.connection import Connection
+from healer.store.postgres.place import Place
 from healer.store.schema import LIFE
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "key_since",
     "log_id",
     "newest_checkpoint",
+    "require_schema",
     "stored_version",
 ]
 
@@ -205,6 +207,23 @@ def stored_version(connection: Connection) -> int | None:
     if not isinstance(version, int):
         raise StoreError("its table healer.meta is empty")
     return version
+
+
+def require_schema(connection: Connection, place: Place) -> bool:
+    """Whether there is a log of the schema that this version knows; False when there is none.
+
+    Raises:
+        StoreError: there is anything else.
+    """
+    try:
+        version = stored_version(connection)
+    except StoreError as error:
+        raise StoreError(f"cannot open {place}: {error}") from error
+    if version not in {None, SCHEMA_VERSION}:
+        raise StoreError(
+            f"cannot open {place}: its schema version is {version}; allowed: {SCHEMA_VERSION}"
+        )
+    return version is not None
 
 
 def log_id(connection: Connection) -> str:

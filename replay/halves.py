@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import get_context
-from typing import Final
+from multiprocessing.connection import Connection
+from typing import Any, Final
 
 from healer.errors import StoreError
 from healer.store.chain import link
 from replay.archive import Archive, Row
 from replay.judge import NOT_A_ROW, Judge
 
-__all__ = ["Again", "Half", "Later", "Marks", "second_half"]
+__all__ = ["Again", "Half", "Later", "Marks", "answer", "second_half"]
 
 Again = Callable[[], AbstractContextManager[Archive]]
 Marks = Mapping[int, Sequence[bytes]]
@@ -154,45 +153,56 @@ class Half:
 
 class second_half:  # noqa: N801 - a context manager that reads as one
     """A process of its own for the later half of the log that `again` opens, while the context
-    lasts. It begins to begin at once, which takes longer than what is asked of it first."""
+    lasts. It begins to begin at once, which takes some tenths of a second: see `ready`."""
 
     def __init__(self, again: Again) -> None:
-        self._again = again
-        self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
-        self._found: Future[Later] | None = None
-        self._pool.submit(_nothing)
+        context = get_context("spawn")
+        self._ours, theirs = context.Pipe()
+        self._process = context.Process(target=answer, args=(again, theirs), daemon=True)
+        with theirs:
+            self._process.start()
+
+    @property
+    def ready(self) -> bool:
+        """Whether it has begun, and would look at events at once."""
+        return self._ours.poll()
 
     def begin(self, seam: tuple[int, bytes], *, until: int, marks: Marks, deep: bool) -> None:
         """Look at the events behind `seam` (a position, its hash) up to `until`; what they say is
         looked at where it is `deep`."""
-        try:
-            self._found = self._pool.submit(_look, self._again, seam, until, marks, deep)
-        except BrokenProcessPool:
-            self._found = None
+        with suppress(OSError):  # it has died, and `result` says so
+            self._ours.send((seam, until, marks, deep))
 
     def result(self) -> Later:
-        """What it found; not sound where it ended without finding anything."""
-        if self._found is None:
-            return Later(sound=False)
+        """What it found, once it was told to `begin`; not sound where it ended without finding
+        anything."""
         try:
-            return self._found.result()
-        except BrokenProcessPool:
+            self._ours.recv()  # that it is ready
+            found: Later = self._ours.recv()
+        except (EOFError, OSError):
             return Later(sound=False)
+        return found
 
     def __enter__(self) -> second_half:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._pool.shutdown()
+        # What it still does is of no use to anybody.
+        self._process.kill()
+        self._process.join()
+        self._ours.close()
 
 
-def _nothing() -> None:
-    """What a process is given to do that is only to begin."""
+def answer(again: Again, asked: Connection[Any, Any]) -> None:
+    """What the second process does: says that it is ready, is told what to look at, and says what
+    it found."""
+    # Nothing in a row or an event is a circle, and the process ends with it.
+    gc.disable()
+    asked.send(None)
+    asked.send(_look(again, *asked.recv()))
 
 
 def _look(again: Again, seam: tuple[int, bytes], until: int, marks: Marks, deep: bool) -> Later:
-    # Nothing in a row or an event is a circle, and the process ends with it.
-    gc.disable()
     half = Half(*seam, marks=marks, streams=None, carried={} if deep else None)
     try:
         with again() as archive:

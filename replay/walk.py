@@ -128,19 +128,33 @@ class Walk:
         marks = {size: [head for _, head in said] for size, said in self._marks.items()}
         carried = self._open if self._deep else None
         half = Half(begin, start, marks=marks, streams=self._versions, carried=carried)
+        seam: tuple[int, bytes] | None = None
+        begun = begin
         try:
-            seam = archive.seam((begin + end) // 2)
-            if seam is None or not begin < seam[0] < end:
-                return False
-            second.begin(seam, until=end, marks=marks, deep=self._deep)
-            for rows in archive.rows(until=seam[0]):
-                if not half.take(rows):
+            for rows in archive.rows():
+                mine: Sequence[Row] = rows
+                if seam is None and (second.ready or rows[-1][0] >= (begin + end) // 2):
+                    # What is left is shared, not all of it: it takes a while until the other is
+                    # ready. A short log may be at its end by then.
+                    begun = half.position
+                    seam = archive.seam((begun + end) // 2)
+                    if seam is None or not begun < seam[0] < end:
+                        return False
+                    second.begin(seam, until=end, marks=marks, deep=self._deep)
+                if seam is not None and rows[-1][0] > seam[0]:
+                    mine = [row for row in rows if row[0] <= seam[0]]
+                if not half.take(mine):
                     return False
-                self._progress(min(2 * half.position - begin, end), end)
+                theirs = 0 if seam is None else half.position - begun
+                self._progress(min(half.position + theirs, end), end)
+                if seam is not None and half.position >= seam[0]:
+                    break
         except (StoreError, *NOT_A_ROW):
             return False  # whoever looks at all of it tells of the damage
+        if seam is None or half.position != seam[0]:
+            return False
         later = second.result()
-        if half.position != seam[0] or later.position != end or not half.followed_by(later):
+        if later.position != end or not half.followed_by(later):
             return False
         if half.judge is not None:
             self._open = {**half.judge.open, **later.open}

@@ -102,7 +102,8 @@ class MemoryArchive:
         batch: list[Row] = []
         for row in self.stored:
             if self.damaged is not None and row[0] >= self.damaged:
-                yield batch
+                if batch:
+                    yield batch
                 raise StoreError("cannot read the log: database disk image is malformed")
             if row[0] > after and (until is None or row[0] <= until):
                 batch.append(row)

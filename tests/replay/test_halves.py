@@ -6,22 +6,23 @@ import gc
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
+from multiprocessing import Pipe, active_children
 from pathlib import Path
-from typing import Any, ClassVar
+from signal import SIGKILL
+from typing import Any
 
 import pytest
 
 from healer.store.chain import genesis, link
-from replay import halves
 from replay.archive import FileArchive, Row
-from replay.halves import Half, Later, second_half
+from replay.halves import Half, Later, answer, second_half
 from replay.judge import Judge
 from replay.verify import verify
 from replay.walk import Walk
+from tests.conftest import Until
 from tests.projections.build import Log
 from tests.replay.on_disk import a_day, write
 from tests.replay.sealed import MemoryArchive, rows_of, sealed
@@ -294,25 +295,10 @@ def test_until_its_issue_has_ended_a_component_has_no_other(again: int) -> None:
 # --- the process ---------------------------------------------------------------------------------
 
 
-class _Here(ThreadPoolExecutor):
-    """In this process what belongs into one of its own."""
-
-    asked: ClassVar[list[Future[Any]]] = []
-
-    def __init__(self, count: int, *, mp_context: Any) -> None:
-        assert (count, mp_context.get_start_method()) == (1, "spawn")
-        super().__init__(count)
-
-    def submit(self, *call: Any, **options: Any) -> Future[Any]:
-        self.asked.append(super().submit(*call, **options))
-        return self.asked[-1]
-
-
 @pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Future[Any]]]:
-    monkeypatch.setattr(halves, "ProcessPoolExecutor", _Here)
-    monkeypatch.setattr(_Here, "asked", [])
-    yield _Here.asked
+def here() -> Iterator[None]:
+    """In this process what belongs into one of its own."""
+    yield
     gc.enable()
 
 
@@ -320,9 +306,13 @@ def _asked(
     log: MemoryArchive, *, marks: dict[int, list[bytes]] | None = None, deep: bool = True
 ) -> Later:
     seam, end = log.stored[9], log.stored[24][0]
-    with second_half(log.again()) as second:
-        second.begin((seam[0], seam[-1]), until=end, marks=marks or {}, deep=deep)
-        return second.result()
+    ours, theirs = Pipe()
+    with ours, theirs:
+        ours.send(((seam[0], seam[-1]), end, marks or {}, deep))
+        answer(log.again(), theirs)
+        assert ours.recv() is None
+        found: Later = ours.recv()
+    return found
 
 
 def _log() -> MemoryArchive:
@@ -331,11 +321,12 @@ def _log() -> MemoryArchive:
     return log
 
 
-def test_the_process_begins_before_it_is_asked(here: list[Future[Any]]) -> None:
+def test_the_process_begins_before_it_is_asked_and_ends_with_its_context(until: Until) -> None:
+    before = set(active_children())
     with second_half(_log().again()) as second:
-        [first] = here
-        assert second.result() == Later(sound=False)
-    assert first.result() is None
+        (process,) = set(active_children()) - before
+        until(lambda: second.ready, 60)
+    assert process.exitcode == -SIGKILL
 
 
 @pytest.mark.usefixtures("here")

@@ -41,11 +41,19 @@ class Beside:
 
     asked: ClassVar[list[tuple[tuple[int, bytes], int, bool]]] = []
     begun: ClassVar[int] = 0
+    busy: ClassVar[int] = 0
+    """How many times it is not ready yet when it is asked."""
 
     def __init__(self, again: Again) -> None:
         type(self).begun += 1
         self._again = again
         self._later = Later(sound=False)
+        self._busy = self.busy
+
+    @property
+    def ready(self) -> bool:
+        self._busy -= 1
+        return self._busy < 0
 
     def begin(self, seam: tuple[int, bytes], *, until: int, marks: Marks, deep: bool) -> None:
         self.asked.append((seam, until, deep))
@@ -557,6 +565,37 @@ def test_two_look_at_a_half_each(log: MemoryArchive, beside: type[Beside], *, de
     assert heard == [
         (min(done, EVENTS), EVENTS) for done in (*range(10, 2 * middle, 10), 2 * middle, EVENTS)
     ]
+
+
+@pytest.mark.parametrize("busy", range(EVENTS // 4 + 2))
+def test_what_is_left_is_shared_when_the_second_one_is_ready(
+    log: MemoryArchive, beside: type[Beside], monkeypatch: pytest.MonkeyPatch, busy: int
+) -> None:
+    """At the middle at the latest, ready or not: a log may end sooner than a process begins."""
+    heard: list[tuple[int, int]] = []
+    log.batch = 4
+    monkeypatch.setattr(beside, "busy", busy)
+    report = verify(log, beside=1, on_progress=lambda *done: heard.append(done))
+    assert report == verify(log)
+    done = 4 * min(busy, EVENTS // 2 // 4)
+    assert [seam for (seam, _), _, _ in beside.asked] == [(done + EVENTS) // 2]
+    assert heard == sorted(heard)
+    assert (0, EVENTS) not in heard  # so says who looks at all of it
+
+
+@pytest.mark.parametrize("busy", range(EVENTS // 4 + 2))
+@pytest.mark.parametrize("harm", ROWS, ids=lambda harm: harm.__name__)
+def test_harm_is_told_whenever_the_second_one_is_ready(
+    log: MemoryArchive,
+    beside: type[Beside],
+    monkeypatch: pytest.MonkeyPatch,
+    harm: Callable[[MemoryArchive], Any],
+    busy: int,
+) -> None:
+    harm(log)
+    log.batch = 4
+    monkeypatch.setattr(beside, "busy", busy)
+    assert verify(log, beside=1) == verify(log)
 
 
 @pytest.mark.usefixtures("beside")

@@ -31,7 +31,6 @@ from typing import (
     runtime_checkable,
 )
 
-import annotated_types
 import msgspec
 import orjson
 from pydantic import BaseModel
@@ -167,16 +166,12 @@ class _Compiler:
         return [self._field(name, info) for name, info in sorted(model.model_fields.items())]
 
     def _field(self, name: str, info: FieldInfo) -> Any:
-        kind = self._type(info.annotation)
-        for each in info.metadata:
-            match each:
-                case annotated_types.Ge(ge=bound):
-                    kind = Annotated[kind, msgspec.Meta(ge=cast(Any, bound))]
-                case _:
-                    raise TypeError(f"cannot compile {name}: {each!r} has no form in a struct")
         if name in _COLUMNS:
             # Set after decoding. No body holds a number of this kind, so that none can name them.
             return (name, _NOTHING, msgspec.field(default=0, name=f" {name}"))
+        kind = self._type(info.annotation)
+        for each in info.metadata:
+            raise TypeError(f"cannot compile {name}: {each!r} has no form in a struct")
         if info.is_required():
             return (name, kind)
         if info.default_factory is not None:

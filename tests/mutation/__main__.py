@@ -52,7 +52,10 @@ def copy(into: Path, part: Part) -> None:
             shutil.copy2(ROOT / name, into / name)
     settings = {
         "source_paths": ["healer", "projections", "replay"],
-        "only_mutate": part.modules,
+        # Each by its name: mutmut's own patterns would go down into directories.
+        "only_mutate": [
+            str(path.relative_to(ROOT)) for glob in part.modules for path in sorted(ROOT.glob(glob))
+        ],
         "also_copy": [
             "schemas",
             "docs",
@@ -71,6 +74,7 @@ def copy(into: Path, part: Part) -> None:
             "-p",
             "no:cacheprovider",
             *(f"--deselect={test}" for test in part.without),
+            *(("-k", part.words) if part.words else ()),
         ],
         "pytest_add_cli_args_test_selection": part.tests,
         # What takes three times as long as without a mistake, and two minutes more, hangs: on a

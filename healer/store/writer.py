@@ -209,11 +209,12 @@ class Writer:
         outcomes: Sequence[_Outcome]
         try:
             ledger = self._available()
-            recovered = ledger.since(self._head)
+            recovered = ledger.since(self._head) if ledger.broken is None else []
             if recovered:
                 # A commit that had failed was on the disk after all: its waiters were told that it
-                # could not be made durable, but whoever listens has to hear of it.
+                # could not be made durable, but whoever listens has to hear of it, once.
                 tell(group[0].future.get_loop(), self._feed.publish, recovered)
+                self._head = ledger.head
             outcomes = ledger.append([append.entry for append in group])
             self._look()
             self._head = ledger.head

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,8 @@ from healer.domain.component import component_stream
 from healer.errors import IssueConflictError, StoreBusyError, StoreError
 from healer.ports import Recorded
 from healer.store.archive import Archived
-from healer.store.cold import GROUP
+from healer.store.archive import archive as archive_file
+from healer.store.cold import COLUMNS, GROUP
 from projections import ALL
 from replay.export import export
 from replay.rebuild import rebuild
@@ -289,6 +291,45 @@ async def test_space_returns_to_the_file_system(tmp_path):
     assert done.freed == size - log.file.stat().st_size > 0.9 * size
     assert done.size < size / 4
     assert done.unreturned is None
+
+
+def test_its_files_are_their_owners_and_what_the_manual_says(log):
+    reading = pytest.importorskip("pyarrow.parquet")
+    before = os.umask(0)
+    try:
+        done = log.archive(MIDDLE)
+    finally:
+        os.umask(before)
+    streams = done.path.with_name(done.path.name.replace("events-", "streams-"))
+    assert done.path.name == f"events-{1:012}-{done.last:012}.parquet"
+    assert stat.S_IMODE(log.place.stat().st_mode) == 0o700
+    assert done.size == done.path.stat().st_size + streams.stat().st_size
+    for path in (done.path, streams):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        file = reading.ParquetFile(path)
+        assert file.schema_arrow.names == list(COLUMNS)
+        assert not any(field.nullable for field in file.schema_arrow)
+        assert [str(field.type) for field in file.schema_arrow] == [
+            *("int64", "string", "int64", "string", "int64", "binary", "fixed_size_binary[32]")
+        ]
+        group = file.metadata.row_group(0)
+        columns = {group.column(n).path_in_schema: group.column(n) for n in range(len(COLUMNS))}
+        assert {column.compression for column in columns.values()} == {"ZSTD"}
+        encoded = {name for name, column in columns.items() if column.has_dictionary_page}
+        assert encoded == {"stream", "topic"}
+    kept = reading.read_table(streams).to_pylist()
+    order = [(row["stream"], row["version"]) for row in kept]
+    assert order == sorted(order)
+    assert {row["stream"] for row in kept} == {
+        each.event.originator_id for each in FACTS[: done.last] if ":" in each.event.originator_id
+    }
+
+
+def test_how_far_it_is_is_told(file):
+    steps: list[tuple[int, int]] = []
+    done = archive_file(file.file, MIDDLE, on_progress=lambda *step: steps.append(step))
+    assert steps == [(done.events, done.events)]
+    assert archive_file(file.file, MIDDLE).events == 0
 
 
 async def test_an_export_reads_through_the_archive(original, log, tmp_path):

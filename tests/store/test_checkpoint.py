@@ -25,6 +25,7 @@ from healer.store.codec import Codec
 from healer.store.key import KeyFile, public
 from healer.store.ledger import Ledger
 from healer.store.notary import Sealing
+from healer.store.witness import FileWitness
 from replay.verify import Report, verify
 from tests import factory
 from tests.conftest import Until
@@ -400,6 +401,26 @@ async def test_a_witness_that_cannot_be_written_is_named(file: Path, tmp_path: P
     os.mkfifo(tmp_path / "pipe")
     async with opened(file, witness=tmp_path / "pipe") as log:
         assert log.unwitnessed is not None
+
+
+def test_a_line_that_did_not_fit_on_the_disk_is_ended_by_the_next(small_disk: Path) -> None:
+    witness = FileWitness(small_disk / "witness")
+    witness("first")
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(1 << 20))
+    note = "x" * (2 << 20)
+    with pytest.raises(
+        OSError, match=r"^only a part of a checkpoint could be written to .*witness$"
+    ):
+        witness(note)
+    with pytest.raises(OSError, match="No space left on device"):
+        witness(note)
+    ballast.unlink()
+    witness("second")
+    witness("third")
+    first, torn, *rest = (small_disk / "witness").read_text().strip("\n").split("\n")
+    assert (json.loads(first), torn[:3]) == ("first", '"xx')
+    assert [json.loads(line) for line in rest] == ["second", "third"]
 
 
 async def test_a_witness_that_joins_late_hears_of_the_newest(file: Path) -> None:

@@ -167,8 +167,12 @@ def test_upcasters_that_lead_in_a_circle_end() -> None:
 
 def test_an_upcaster_that_fails_is_named() -> None:
     codec = Codec(upcasters={"a.v1": lambda body: ("a.v2", body["missing"])})
-    with pytest.raises(StoreError, match=r"cannot read event 4: topic a\.v1 does not upcast"):
-        codec.decode("i1", 1, "a.v1", b"{}", place="event 4")
+    for body, why in ((b"{}", "KeyError('missing')"), (b"[]", "TypeError"), (b"{", "JSONDecode")):
+        with pytest.raises(
+            StoreError, match=r"^cannot read event 4: topic a\.v1 does not "
+        ) as told:
+            codec.decode("i1", 1, "a.v1", body, place="event 4")
+        assert f"does not upcast: {why}" in str(told.value)
 
 
 class Stranger(IssueEvent):
@@ -212,6 +216,77 @@ def test_an_event_outside_the_registry_is_not_stored(event_type: type[Event]) ->
 def test_what_could_not_be_read_back_is_not_stored(make: Callable[[], Event]) -> None:
     with pytest.raises(StoreError, match=r"^cannot store "):
         Codec().encode(make())
+
+
+@pytest.mark.parametrize(
+    ("event", "why"),
+    [
+        (
+            factory.issue_verified().model_copy(update={"resolved_in": float("nan")}),
+            f"{factory.ISSUE}/12 (issue.verified.v1): JSON has no number nan",
+        ),
+        (
+            factory.heal_withheld().model_copy(update={"arithmetic": {"x": float("-inf")}}),
+            f"{factory.ISSUE}/6 (issue.heal_withheld.v1): JSON has no number -inf",
+        ),
+        (
+            factory.check_recorded().model_copy(update={"check": [1, (2, float("inf"))]}),
+            f"{factory.ISSUE}/3 (issue.check_recorded.v1): JSON has no number inf",
+        ),
+        (
+            factory.issue_verified().model_copy(update={"healed_by": b"x"}),
+            f"{factory.ISSUE}/12 (issue.verified.v1): Type is not JSON serializable: bytes",
+        ),
+        (
+            factory.issue_verified(stream="a\ud800b"),
+            "a\\ud800b/12 (issue.verified.v1): 'utf-8' codec can't encode character '\\ud800' "
+            "in position 1: surrogates not allowed",
+        ),
+    ],
+)
+def test_why_an_event_is_not_stored_is_said(event: Event, why: str) -> None:
+    with pytest.raises(StoreError) as refused:
+        Codec().encode(event)
+    assert str(refused.value) == f"cannot store {why}"
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b"", "body: Invalid JSON: "),
+        (b"{}", "body: Invalid JSON: "),
+        (b'{"actor":3}', "timestamp: Field required"),
+    ],
+)
+def test_why_an_event_cannot_be_read_is_said(body: bytes, why: str) -> None:
+    with pytest.raises(StoreError) as refused:
+        Codec().decode("i1", 1, "issue.verified.v1", body, place="event 9")
+    assert str(refused.value).startswith(f"cannot read event 9: topic issue.verified.v1, {why}")
+
+
+def test_a_place_inside_an_event_is_named() -> None:
+    encoded = Codec().encode(factory.issue_detected())
+    body = encoded.body.replace(b'"elapsed":0.0004', b'"elapsed":"long"')
+    with pytest.raises(
+        StoreError, match=r"\.v1, evidence\.probe\.elapsed: Input should be a valid"
+    ):
+        Codec().decode("i1", 1, encoded.topic, body, place="event 9")
+
+
+def test_an_event_of_another_program_is_not_the_mappers() -> None:
+    with pytest.raises(StoreError, match=r"^cannot store 'x': it is not an event of the healer$"):
+        EventMapper().to_stored_event("x")  # type: ignore[arg-type]
+
+
+def test_the_mapper_uses_the_codec_that_it_is_given() -> None:
+    mapper = EventMapper(Codec(upcasters={"a.v1": lambda body: ("issue.verified.v1", body)}))
+    stored = mapper.to_stored_event(factory.issue_verified())
+    assert stored == StoredEvent(factory.ISSUE, 12, "issue.verified.v1", stored.state)
+    renamed = StoredEvent(factory.ISSUE, 12, "a.v1", stored.state)
+    assert mapper.to_domain_event(renamed) == factory.issue_verified()
+    held = mapper.transcoder
+    assert held.encode({"b": 1, "a": [2]}) == b'{"a":[2],"b":1}'
+    assert held.decode(b'{"a":[2]}') == {"a": [2]}
 
 
 def test_the_librarys_event_store_works_with_the_mapper() -> None:

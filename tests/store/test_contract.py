@@ -227,11 +227,12 @@ async def test_a_listener_hears_each_commit_in_order_until_it_stops(log: Log) ->
     heard: list[Recorded] = []
     stop = log.listen(heard.extend)
     await asyncio.gather(*(log.append([started(f"s{n}", 1)]) for n in range(20)))
+    await log.append([started("s0", 2), started("s0", 3), started("s1", 2)])
     assert heard == await log.read()
     stop()
     stop()
     await log.append([started("late", 1)])
-    assert len(heard) == 20
+    assert len(heard) == 23
 
 
 async def test_a_listener_that_fails_stops_nobody(log: Log) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from healer import store
 from healer.errors import StoreError
 from healer.store import MemoryLog, SqliteLog, open_log
+from healer.store.url import sqlite_file
 from tests import factory
 
 
@@ -104,3 +106,52 @@ def test_a_missing_client_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> No
     ) as no:
         opened("postgresql://healer:s3cr3t@host/db")
     assert "s3cr3t" not in str(no.value)
+
+
+async def test_a_log_has_the_witness_and_the_period_of_keys_that_were_asked_for(
+    tmp_path: Path,
+) -> None:
+    url, witness = f"sqlite:///{tmp_path}/log.db", tmp_path / "witness"
+    async with open_log(url, new_log_id=lambda: "log-1", witness=witness, rotate_every=0.0):
+        pass
+    said = witness.read_text()
+    assert "network-healer/log-1\\n0\\n" in said
+    assert "\\nnext " in said
+
+
+ALLOWED = "allowed: sqlite:///FILE, sqlite:////ABSOLUTE/FILE"
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("mysql://u:p@host/db", "'mysql://u:***@host/db': it is not the URL of a log"),
+        ("sqlite:x.db", "'sqlite:x.db': it is not the URL of a log"),
+        ("sqlite://x.db", "'sqlite://x.db': it does not name a file"),
+        ("sqlite:///x?y", "'sqlite:///x?***': it does not name a file"),
+        ("host=x password = y", "'host=x password =***': it is not the URL of a log"),
+    ],
+)
+def test_a_refusal_says_what_is_wrong_and_what_is_allowed(url: str, why: str) -> None:
+    with pytest.raises(StoreError) as refused:
+        opened(url)
+    assert str(refused.value) == (
+        f"cannot open {why}; {ALLOWED}, postgresql://USER[:PASSWORD]@HOST[:PORT]/DATABASE, memory:"
+    )
+
+
+def test_a_file_of_a_log_is_found_by_its_url() -> None:
+    assert sqlite_file("sqlite:///here.db", "archive") == Path("here.db")
+    assert sqlite_file("sqlite:////there/x.db", "archive") == Path("/there/x.db")
+    for url in ("here.db", "sqlite:///", "sqlite:///dir/", "sqlite:///x?y", "sqlite:///x#y", "m:"):
+        with pytest.raises(StoreError) as refused:
+            sqlite_file(url, "archive")
+        shown = url.replace("?y", "?***")
+        assert str(refused.value) == f"cannot archive {shown!r}; {ALLOWED}"
+
+
+def test_what_the_package_does_not_have_is_named() -> None:
+    assert store.SqliteLog is SqliteLog
+    with pytest.raises(AttributeError) as missing:
+        store.NoLog  # noqa: B018
+    assert str(missing.value) == "module 'healer.store' has no attribute 'NoLog'"

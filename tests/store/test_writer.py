@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from healer.store.feed import Feed
 from healer.store.ledger import Ledger
 from healer.store.writer import Writer
 from tests import factory
+from tests.conftest import Until
 
 CODEC = Codec()
 
@@ -24,6 +27,18 @@ class FailingLedger(Ledger):
     """Commits, and then says that it failed: what a lost fsync looks like."""
 
     failing: bool = True
+    stuck: str | None = None
+    unclosed: str | None = None
+
+    def checkpoint(self) -> None:
+        if self.stuck is not None:
+            raise sqlite3.OperationalError(self.stuck)
+        super().checkpoint()
+
+    def close(self) -> None:
+        super().close()
+        if self.unclosed is not None:
+            raise sqlite3.OperationalError(self.unclosed)
 
     def append(self, group: Sequence[Sequence[Encoded]]) -> list[int | IssueConflictError]:
         outcomes = super().append(group)
@@ -86,6 +101,20 @@ async def test_a_failed_commit_is_looked_for_and_told_to_the_listeners(house: Ho
     assert house.released
 
 
+async def test_what_was_on_the_disk_after_all_is_told_once_however_often_it_fails(
+    house: House, tmp_path: Path
+) -> None:
+    house.reopen = lambda: FailingLedger(tmp_path / "log.db", CODEC)
+    for version in (1, 2):
+        with pytest.raises(StoreError, match="the last write failed"):
+            await house.append(version)
+        house.now += 1.0
+    house.reopen = lambda: Ledger(tmp_path / "log.db", CODEC)
+    assert await house.append(3) == 3
+    assert [recorded.position for recorded in house.heard] == [1, 2, 3]
+    await house.close()
+
+
 async def test_a_failed_log_is_tried_once_a_second_at_most(house: House) -> None:
     with pytest.raises(StoreError):
         await house.append(1)
@@ -137,4 +166,94 @@ async def test_a_wait_on_a_loop_that_is_gone_hurts_nobody(house: House) -> None:
 
     await asyncio.to_thread(leave_without_waiting)
     assert await house.append(2) == 2
+    await house.close()
+
+
+async def test_what_failed_and_where_is_said_to_who_appends_and_to_who_asks(
+    house: House, tmp_path: Path
+) -> None:
+    file = tmp_path / "log.db"
+    why = "the last write failed: [Errno 5] Input/output error (OSError)"
+    with pytest.raises(StoreError) as failed:
+        await house.append(1)
+    assert str(failed.value) == f"cannot append to {file}: {why}"
+    assert isinstance(failed.value.__cause__, OSError)
+    assert house.writer.unavailable == why
+    with pytest.raises(StoreError) as failed:
+        await house.append(2)
+    assert str(failed.value) == f"cannot append to {file}: {why}"
+
+    def still_failing() -> Ledger:
+        raise StoreError("cannot open it: the disk is gone")
+
+    house.reopen = still_failing
+    house.now += 1.0
+    with pytest.raises(StoreError) as failed:
+        await house.append(2)
+    assert str(failed.value) == (
+        f"cannot append to {file}: {why}; opening it again: cannot open it: the disk is gone"
+    )
+    await house.close()
+
+
+async def test_a_ledger_that_cannot_even_be_closed_is_let_go_of(house: House) -> None:
+    house.first.unclosed = "no"
+    with pytest.raises(StoreError, match=r"Input/output error \(OSError\); closing it: no$"):
+        await house.append(1)
+    house.now += 1.0
+    assert await house.append(2) == 2
+    await house.close()
+
+
+async def test_a_log_that_is_found_broken_after_a_failure_can_only_be_read(
+    house: House, tmp_path: Path
+) -> None:
+    with pytest.raises(StoreError):
+        await house.append(1)
+    with closing(sqlite3.connect(tmp_path / "log.db")) as connection:
+        connection.execute("DROP TRIGGER event_is_never_updated")
+        connection.execute("UPDATE event SET stream = 'i9'")
+        connection.commit()
+    house.now += 1.0
+    for _ in range(2):
+        with pytest.raises(StoreError, match="event 1 does not match its hash"):
+            await house.append(2)
+    assert house.writer.broken == "event 1 does not match its hash"
+    assert house.openings == 1
+    assert house.heard == []
+    await house.close()
+
+
+async def test_a_last_checkpoint_that_fails_is_told_and_the_lock_is_let_go_of(
+    house: House, tmp_path: Path, until: Until
+) -> None:
+    house.first.failing = False
+    assert await house.append(1) == 1
+    house.first.stuck = "the disk is full"
+    with pytest.raises(StoreError) as failed:
+        await house.close()
+    assert str(failed.value) == f"cannot checkpoint {tmp_path / 'log.db'}: the disk is full"
+    assert house.released
+    await until.soon(lambda: not house.writer.alive)
+    with closing(Ledger(tmp_path / "log.db", CODEC)) as again:
+        assert (again.head, again.broken) == (1, None)
+
+
+async def test_a_close_that_fails_otherwise_is_told_as_it_is(house: House, until: Until) -> None:
+    def finish() -> None:
+        raise RuntimeError("not today")
+
+    with pytest.raises(RuntimeError, match="not today"):
+        await house.writer.close(finish)
+    assert house.released
+    await until.soon(lambda: not house.writer.alive)
+
+
+async def test_a_key_that_cannot_be_changed_now_is_told_to_who_asked(house: House) -> None:
+    with pytest.raises(StoreError, match=r"cannot change the key of .*: it is not signed$"):
+        await house.writer.change_key()
+    with pytest.raises(StoreError):
+        await house.append(1)
+    with pytest.raises(StoreError, match=r"cannot append to .*: the last write failed"):
+        await house.writer.change_key()
     await house.close()

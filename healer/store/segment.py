@@ -113,7 +113,7 @@ def write(
 
 def _require(fine: bool, cut: Cut, why: str | None) -> None:
     if not fine:
-        raise StoreError(f"cannot archive up to event {cut.last}: {why}; nothing was moved")
+        raise StoreError(f"cannot archive up to event {cut.last}: {why}")
 
 
 def _going_on(warm: Warm, cut: Cut) -> Iterator[list[Row]]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import sqlite3
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -556,6 +558,51 @@ def test_a_file_that_the_log_does_not_know_is_never_removed(log):
     foreign.write_bytes(b"somebody's")
     log.archive(MIDDLE)
     assert foreign.read_bytes() == b"somebody's"
+
+
+def test_what_a_run_that_died_has_left_is_removed_where_the_log_still_has_it(
+    log: KeptLog, in_a_file: FileLog, tmp_path: Path
+) -> None:
+    (tmp_path / "twin").mkdir()
+    dead = in_a_file.copy(tmp_path / "twin")
+    dead.archive(MIDDLE)
+    log.place.mkdir()
+    for path in dead.place.iterdir():
+        shutil.copy(path, log.place / path.name)
+        (log.place / f".new-{path.name}").write_bytes(b"half")
+    whole = log.archive(LATER)
+    assert whole.path is not None
+    left = {whole.path.name, whole.path.name.replace("events-", "streams-")}
+    assert {path.name for path in log.place.iterdir()} == left
+    # A second run has nothing to remove: what is named by a signature stays.
+    assert log.archive(LATER).events == 0
+    assert {path.name for path in log.place.iterdir()} == left
+    assert check(log).unseen == 0
+
+
+def test_a_file_of_the_name_that_is_wanted_is_not_written_over(log: KeptLog) -> None:
+    log.place.mkdir()
+    last = len(FACTS)
+    foreign = log.place / f"streams-000000000001-{last:012}.parquet"
+    foreign.write_bytes(b"somebody's")
+    with pytest.raises(StoreError) as refused:
+        log.archive(LATER)
+    taken = foreign.with_name(foreign.name.replace("streams-", "events-"))
+    assert str(refused.value) == (
+        f"cannot archive up to event {last}: {taken} is there and is not of this log; "
+        "nothing was moved"
+    )
+    assert [path.name for path in log.place.iterdir()] == [foreign.name]
+    assert foreign.read_bytes() == b"somebody's"
+    assert log.rows() == last
+
+
+def test_events_stay_immutable_in_a_log_that_was_archived(file: FileLog) -> None:
+    file.archive(MIDDLE)
+    with closing(sqlite3.connect(file.file)) as connection:
+        for statement in ("DELETE FROM event", "UPDATE event SET topic = 'x'"):
+            with pytest.raises(sqlite3.IntegrityError, match="the log is immutable"):
+                connection.execute(statement)
 
 
 @pytest.mark.parametrize("absent", [False, True])

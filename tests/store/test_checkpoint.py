@@ -3,25 +3,43 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
+import re
 import sqlite3
 import stat
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    KeySerializationEncryption,
+    NoEncryption,
+    PrivateFormat,
+)
 
 from healer.domain.events import Event
 from healer.errors import StoreError
 from healer.store import SqliteLog
-from healer.store.checkpoint import Cadence, Checkpoint, digest, is_signed_by, read, sign
+from healer.store.checkpoint import (
+    Cadence,
+    Checkpoint,
+    Stretch,
+    digest,
+    is_signed_by,
+    read,
+    sign,
+)
 from healer.store.codec import Codec
+from healer.store.cold import Segment
 from healer.store.key import KeyFile, public
 from healer.store.ledger import Ledger
 from healer.store.notary import Sealing
@@ -148,6 +166,34 @@ def test_what_is_not_quite_a_checkpoint_is_refused(before: str, after: str) -> N
         read(note.replace(before, after, 1))
 
 
+def test_what_is_not_a_checkpoint_is_shown_as_far_as_it_fits() -> None:
+    for note, shown in (("x" * 60, repr("x" * 60)), ("y" * 61, repr("y" * 60 + "..."))):
+        with pytest.raises(StoreError) as refused:
+            read(note)
+        assert str(refused.value) == f"cannot read a checkpoint: {shown} is not one"
+
+
+def test_a_signature_is_of_one_log_by_one_key() -> None:
+    note = sign(SAID, KEY)
+    line = note.splitlines()[-1]
+    body = note.removesuffix(f"{line}\n")
+    name, encoded = line.removeprefix("— ").split(" ")
+    signature = base64.b64decode(encoded)
+    assert is_signed_by(f"{body}— {name} {encoded}\n", SAID, public(KEY))
+    for other_name, other in (
+        (name.replace("log%201", "log%202"), signature),
+        (name, bytes([signature[0] ^ 1]) + signature[1:]),
+        (name, signature[:3] + bytes([signature[3] ^ 1]) + signature[4:]),
+        (name, signature[:-1] + bytes([signature[-1] ^ 1])),
+    ):
+        forged = f"{body}— {other_name} {base64.b64encode(other).decode()}\n"
+        assert not is_signed_by(forged, SAID, public(KEY))
+    archived = Stretch(1, 5, bytes([1] * 32), bytes([2] * 32))
+    moved = replace(SAID, archived=archived)
+    assert f"\narchived 1 5 {'01' * 32} {'02' * 32}\nprevious none\n" in sign(moved, KEY)
+    assert read(sign(moved, KEY)) == moved
+
+
 @pytest.mark.parametrize("tail", ["\n", "x", " "])
 def test_nothing_may_follow_a_checkpoint(tail: str) -> None:
     with pytest.raises(StoreError, match="is not one"):
@@ -218,6 +264,23 @@ def test_the_period_begins_with_the_first_event_that_waits(file: Path) -> None:
         log.seal()
         assert sizes(file) == [0, 2]
         assert log.until_seal() is None
+
+
+async def test_a_checkpoint_bears_the_time_of_its_making(file: Path) -> None:
+    async with opened(file):
+        pass
+    label = read(notes(file)[0]).time
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", label)
+    age = datetime.now(UTC) - datetime.fromisoformat(label)
+    assert timedelta(minutes=-1) < age < timedelta(hours=1)
+
+
+def test_what_is_late_is_due_now(file: Path) -> None:
+    clock = Clock()
+    with closing(ledger(file, Sealing(key_of(file), Cadence(period=60), monotonic=clock))) as log:
+        log.append([[CODEC.encode(event) for event in started(1, 1)]])
+        clock.now += 1000
+        assert log.until_seal() == 0
 
 
 async def test_a_log_need_not_be_signed(file: Path) -> None:
@@ -462,9 +525,11 @@ async def test_a_key_that_others_may_use_is_refused(file: Path, mode: int) -> No
         pass
 
 
-def pem(key: object) -> bytes:
+def pem(key: object, encryption: KeySerializationEncryption | None = None) -> bytes:
     assert hasattr(key, "private_bytes")
-    content: bytes = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    content: bytes = key.private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, encryption or NoEncryption()
+    )
     return content
 
 
@@ -473,6 +538,7 @@ def pem(key: object) -> bytes:
     [
         (b"", "it is not a PEM private key"),
         (b"garbage", "it is not a PEM private key"),
+        (pem(KEY, BestAvailableEncryption(b"x")), "it is not a PEM private key"),
         (pem(generate_private_key(SECP256R1())), "it is not an Ed25519 key"),
         (pem(KEY), "it holds the key 03a107bf.*; allowed: .* signed last"),
     ],
@@ -497,7 +563,7 @@ async def test_a_key_that_is_gone_is_not_made_anew(file: Path) -> None:
         opened(file)
     key_of(file).unlink()
     os.mkfifo(key_of(file), 0o600)
-    with pytest.raises(StoreError, match="it is not a regular file"):
+    with pytest.raises(StoreError, match=r"^cannot use .*log\.db\.key: it is not a regular file$"):
         opened(file)
 
 
@@ -519,6 +585,56 @@ async def test_a_key_of_another_user_is_refused(file: Path) -> None:
     os.chown(key_of(file), 12345, -1)
     with pytest.raises(StoreError, match="it belongs to user 12345; allowed: 0 or root"):
         opened(file)
+
+
+def test_what_is_wrong_with_a_key_is_said_in_full(tmp_path: Path) -> None:
+    path = tmp_path / "log.db.key"
+    waiting = tmp_path / "log.db.key.next"
+    kept = KeyFile(path)
+    with pytest.raises(StoreError) as refused:
+        kept.load(public(KEY))
+    assert str(refused.value) == (
+        f"cannot use {path}: No such file or directory; without its key the log cannot be signed"
+    )
+    for content, why in (
+        (b"garbage", "it is not a PEM private key"),
+        (pem(generate_private_key(SECP256R1())), "it is not an Ed25519 key"),
+        (
+            pem(KEY),
+            f"it holds the key {public(KEY).hex()}; allowed: {bytes(32).hex()}, with which the log "
+            "was signed last",
+        ),
+    ):
+        path.write_bytes(content)
+        path.chmod(0o600)
+        with pytest.raises(StoreError) as refused:
+            kept.load(bytes(32))
+        assert str(refused.value) in {
+            f"cannot use {path}: {why}",
+            f"cannot sign with {path}: {why}",
+        }
+    path.chmod(0o644)
+    with pytest.raises(StoreError) as refused:
+        kept.load(public(KEY))
+    assert str(refused.value) == (
+        f"cannot use {path}: its mode 0644 lets others use the key; allowed: 0600"
+    )
+    path.unlink()
+    path.mkdir()
+    made = kept.prepare()
+    assert stat.S_IMODE(waiting.stat().st_mode) == 0o600
+    with pytest.raises(StoreError, match=rf"^cannot replace {path}: Is a directory$"):
+        kept.switch()
+    path.rmdir()
+    kept.switch()
+    assert kept.load(public(made)).private_bytes_raw() == made.private_bytes_raw()
+    waiting.mkdir()
+    with pytest.raises(StoreError, match=rf"^cannot write {waiting}: Is a directory$"):
+        kept.prepare()
+    elsewhere = KeyFile(tmp_path / "none" / "key")
+    with pytest.raises(StoreError) as refused:
+        elsewhere.create()
+    assert str(refused.value) == f"cannot use {elsewhere.path}: No such file or directory"
 
 
 # --- another key --------------------------------------------------------------------------------
@@ -577,6 +693,17 @@ async def test_a_change_of_keys_may_end_at_any_point(file: Path) -> None:
         await log.append(started(3, 1))
         await log.change_key()
     assert verified(file).ok
+
+
+def test_a_log_that_is_not_signed_is_not_archived(file: Path, tmp_path: Path) -> None:
+    segment = Segment(1, 1, bytes(32), bytes(32), tmp_path / "events")
+    with closing(Ledger(file, CODEC, lambda: "log-1")) as log:
+        with pytest.raises(StoreError) as refused:
+            log.archive(segment, segment.path, {})
+        assert str(refused.value) == f"cannot archive {file}: it is not signed"
+        with pytest.raises(StoreError) as refused:
+            log.change_key()
+        assert str(refused.value) == f"cannot change the key of {file}: it is not signed"
 
 
 async def test_a_reader_changes_no_key(file: Path) -> None:
@@ -658,6 +785,14 @@ def test_a_key_that_signed_for_its_time_hands_over_and_is_gone(file: Path) -> No
     ]
     assert verified(file).ok
     assert not key_of(file).with_name("log.db.key.next").exists()
+
+
+@pytest.mark.parametrize("now", ["2026-03-32T00:00:00Z", "2026-04-01T12:00:00.000"])
+def test_a_key_whose_time_cannot_be_told_hands_over(file: Path, now: str) -> None:
+    with closing(dated(file, "2026-03-01T12:00:00.000Z")) as log:
+        Dated.now = now
+        signed(log, 1)
+    assert labels(file) == [(0, 1, False), (1, 1, True)]
 
 
 def test_a_restart_behind_a_hand_over_begins_a_new_time(file: Path) -> None:

@@ -54,6 +54,7 @@ async def test_facts_are_read_in_the_order_of_the_log(log: Log) -> None:
 async def test_reading_goes_on_behind_a_position(log: Log) -> None:
     await log.append([started("i1", version) for version in range(1, 11)])
     assert [r.position for r in await log.read(after=4, limit=3)] == [5, 6, 7]
+    assert [r.position for r in await log.read(after=-4, limit=3)] == [1, 2, 3]
     assert await log.read(after=10) == []
 
 
@@ -132,7 +133,9 @@ async def test_a_component_has_at_most_one_open_issue(log: Log) -> None:
     ):
         await log.append([factory.issue_detected(stream="i2")])
     await log.append([factory.issue_detected(stream="i3", component="message_bus")])
-    assert await log.open_issues() == {"chat_api": "i1", "message_bus": "i3"}
+    await log.append([factory.issue_detected(stream="i4", component="a")])
+    found = await log.open_issues()
+    assert list(found.items()) == [("a", "i4"), ("chat_api", "i1"), ("message_bus", "i3")]
 
 
 async def test_of_two_issues_that_race_for_a_component_one_is_opened(log: Log) -> None:
@@ -238,7 +241,7 @@ async def test_a_listener_hears_each_commit_in_order_until_it_stops(log: Log) ->
 async def test_a_listener_that_fails_stops_nobody(log: Log) -> None:
     reported: list[str] = []
     asyncio.get_running_loop().set_exception_handler(
-        lambda loop, context: reported.append(str(context["exception"]))
+        lambda loop, context: reported.append(f"{context['message']}: {context['exception']}")
     )
     heard: list[Recorded] = []
 
@@ -248,7 +251,7 @@ async def test_a_listener_that_fails_stops_nobody(log: Log) -> None:
     log.listen(fail)
     log.listen(heard.extend)
     assert await log.append([started("i1", 1)]) == 1
-    assert (len(heard), reported) == (1, ["deaf"])
+    assert (len(heard), reported) == (1, ["a listener of the log failed: deaf"])
 
 
 async def test_a_refused_append_is_not_heard(log: Log) -> None:
@@ -329,7 +332,11 @@ async def test_a_claim_on_what_is_not_so_any_more_is_refused_wholly(log: Log) ->
     detected = [factory.issue_detected(stream="i1")]
     for stale in (0, 2):
         seen = {"component:chat_api": stale}
-        with pytest.raises(IssueConflictError, match="the stream is at version 1"):
+        with pytest.raises(
+            IssueConflictError,
+            match=rf"^cannot claim on what was seen of component:chat_api at version {stale}: "
+            r"the stream is at version 1$",
+        ):
             await log.claim("chat_api", detected, node="a", ttl=60, seen=seen)
     assert (await log.head(), await log.open_issues()) == (1, {})
     await log.claim("chat_api", detected, node="a", ttl=60, seen={"component:chat_api": 1})

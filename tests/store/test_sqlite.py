@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from contextlib import aclosing, closing
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from healer.errors import StoreBusyError, StoreError
 from healer.store import SqliteLog
 from healer.store.chain import genesis, link
 from healer.store.codec import Codec
+from healer.store.ledger import Ledger
 from tests import factory
 from tests.conftest import ROOT, Processes, Until
 
@@ -93,6 +95,33 @@ async def test_the_file_belongs_to_its_owner_alone(file: Path) -> None:
 async def test_a_closed_log_is_one_file_with_its_lock_and_its_key(file: Path) -> None:
     await filled(file, 3)
     assert {path.name for path in file.parent.iterdir()} == {"log.db", "log.db.lock", "log.db.key"}
+
+
+async def test_the_threads_of_a_log_have_names_and_end_with_it(file: Path) -> None:
+    before = set(threading.enumerate())
+    async with opened(file) as log:
+        await log.append([factory.playbook_started(version=1)])
+        await log.read()
+        names = {thread.name.rstrip("_01") for thread in set(threading.enumerate()) - before}
+        assert names == {"healer-log-writer", "healer-log-reader"}
+    assert set(threading.enumerate()) <= before
+
+
+def test_a_checkpoint_of_the_file_empties_the_wal(file: Path) -> None:
+    with closing(Ledger(file, Codec(), lambda: "log-1")) as ledger:
+        ledger.append([[Codec().encode(factory.playbook_started(version=1))]])
+        wal = file.with_name("log.db-wal")
+        assert wal.stat().st_size > 0
+        ledger.checkpoint()
+        assert wal.stat().st_size == 0
+
+
+def test_a_proof_that_a_log_can_be_written_changes_nothing_in_it(file: Path) -> None:
+    with closing(Ledger(file, Codec(), lambda: "log-1")) as ledger:
+        edit(file, "PRAGMA user_version = 7")
+        ledger.prove()
+        with closing(sqlite3.connect(file)) as connection:
+            assert connection.execute("PRAGMA user_version").fetchone() == (7,)
 
 
 async def test_the_log_goes_on_where_it_was_closed(file: Path) -> None:
@@ -256,6 +285,23 @@ async def test_a_later_schema_is_refused(file: Path) -> None:
     for opener in (opened, SqliteLog.open_readonly):
         with pytest.raises(StoreError, match="its schema version is 7; allowed: 1"):
             opener(file)
+
+
+async def test_a_log_without_a_name_is_refused(file: Path) -> None:
+    await filled(file, 1)
+    edit(file, "DELETE FROM meta")
+    for opener in (opened, SqliteLog.open_readonly):
+        with pytest.raises(StoreError, match=r"^cannot open .*log\.db: its table meta is empty$"):
+            opener(file)
+
+
+def test_an_empty_file_is_made_a_log_by_who_names_it_only(file: Path) -> None:
+    file.touch(0o600)
+    for opener in (SqliteLog.open_readonly, lambda path: Ledger(path, Codec())):
+        with pytest.raises(StoreError, match=r"^cannot open .*log\.db: it is empty$"):
+            opener(file)
+    with closing(Ledger(file, Codec(), lambda: "log-1")) as ledger:
+        assert (ledger.head, ledger.broken) == (0, None)
 
 
 def test_a_refused_file_is_not_kept_locked(file: Path) -> None:

@@ -203,7 +203,6 @@ class Ledger:
             execute("DELETE FROM event WHERE position <= ?", (last,))
         execute("COMMIT")
         self._archived |= {stream: version for stream, (version, _) in streams.items()}
-        self._versions.clear()
         notary.stored(note)
 
     def _now(self) -> str:

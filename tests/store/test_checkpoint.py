@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from healer.domain.events import Event
-from healer.errors import StoreError
+from healer.errors import IssueConflictError, StoreError
 from healer.store import SqliteLog
 from healer.store.checkpoint import (
     Cadence,
@@ -252,6 +252,9 @@ def test_the_period_begins_with_the_first_event_that_waits(file: Path) -> None:
     sealing = Sealing(key_of(file), Cadence(period=60), monotonic=clock)
     with closing(ledger(file, sealing)) as log:
         assert log.until_seal() is None
+        clock.now += 1000
+        (refused,) = log.append([[CODEC.encode(event) for event in started(2, 1)]])
+        assert isinstance(refused, IssueConflictError)
         clock.now += 1000
         log.append([[CODEC.encode(event) for event in started(1, 1)]])
         clock.now += 20

@@ -157,7 +157,7 @@ def chain(select: Select, log_id: str, heads: Heads, moved: int, wrong: Words) -
     head, versions = sha256(log_id.encode()).digest(), dict[str, int]()
     if heads.get(0, head) != head:
         wrong.append("the checkpoint of an empty log has another head")
-    end, head = moved, heads.get(moved, head) if moved else head
+    end, head = moved, heads[moved] if moved else head
     sys.stderr.write(f"events 1 to {moved} are archived: not looked at\n" if moved else "")
     for position, stream, version, topic, body, stored in select(
         "SELECT position, stream, version, topic, body, hash FROM event ORDER BY position"

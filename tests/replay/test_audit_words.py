@@ -44,6 +44,12 @@ def out_of_order(log: Log) -> None:
     log.facts.append(Recorded(2, log.facts.pop().event))
 
 
+def at_the_same_position(log: Log) -> None:
+    issue = log.detect()
+    issue.escalate()
+    log.facts.append(Recorded(2, issue.escalate().log.facts.pop().event))
+
+
 def undetected(log: Log) -> None:
     log.add(fact.IssueEscalated, "nobody", reason="x")
 
@@ -124,6 +130,12 @@ def acted_after_the_look(log: Log) -> None:
     issue.step("terminate").verify(None)
 
 
+def acting_since_the_look(log: Log) -> None:
+    """What has begun to act may have undone what was seen."""
+    issue = remediating(log).look(healthy=True).playbook("restart_component")
+    issue.intend("terminate").verify(None)
+
+
 def other_cure(log: Log) -> None:
     remediating(log).run("clear_port", cured=True).verify("restart_component")
 
@@ -149,6 +161,7 @@ SAID: dict[Callable[[Log], None], list[tuple[int, str, str]]] = {
     gap_and_on: [(2, "gap", "its stream stood at 1, so 2 is next")],
     repeated: [(5, "gap", "its stream stood at 4, so 5 is next")],
     out_of_order: [(2, "out_of_order", "position 2 comes after 3")],
+    at_the_same_position: [(2, "out_of_order", "position 2 comes after 2")],
     undetected: [(1, "undetected", "its issue was never detected")],
     after_the_end: [(15, "after_the_end", "its issue has ended")],
     detected_twice: [(2, "detected_twice", "its issue was detected before")],
@@ -179,6 +192,10 @@ SAID: dict[Callable[[Log], None], list[tuple[int, str, str]]] = {
     never_looked: [(7, "not_verified", "no healthy verification was recorded after its last step")],
     acted_after_the_look: [
         (11, "not_verified", "no healthy verification was recorded after its last step")
+    ],
+    acting_since_the_look: [
+        (10, "not_verified", "no healthy verification was recorded after its last step"),
+        (10, "open_intent", f"{STEP} has no outcome yet"),
     ],
     other_cure: [(14, "other_cure", "the verification followed clear_port, not restart_component")],
     cured_by_itself: [],

@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
+from hashlib import sha512
 from pathlib import Path
 
 import pytest
@@ -378,6 +379,28 @@ def test_what_is_no_point_signs_nothing() -> None:
     assert not signed(b"x", one + encoded(0), none)
     # As many times nothing as there are points, and once more.
     assert not signed(b"x", one + encoded(ORDER), one)
+
+
+def named(point: independent.Point) -> bytes:
+    x, y, z, _ = point
+    x, y = x * pow(z, -1, P) % P, y * pow(z, -1, P) % P
+    return encoded(y | (x & 1) << 255)
+
+
+def test_half_a_point_is_none() -> None:
+    """Who has the key can sign so that only one of the two coordinates fits."""
+    factor, nonce = 5, times(7, independent.BASE)
+    key = named(times(factor, independent.BASE))
+    minus = (0, P - 1, 1, 0)
+    for first, sound, sign in (
+        (nonce, True, 1),
+        (nonce, False, -1),
+        (independent.add(nonce, minus), False, -1),
+    ):
+        name = named(first)
+        h = int.from_bytes(sha512(name + key + b"x").digest(), "little")
+        s = sign * (7 + h * factor) % ORDER
+        assert signed(b"x", name + encoded(s), key) is sound
 
 
 # --- the program ---------------------------------------------------------------------------------

@@ -156,6 +156,22 @@ async def test_members_of_whom_one_cannot_be_held_are_not_known(program, strays)
         await host.members(Launch(launch_id=LAUNCH))
 
 
+async def test_a_group_of_which_it_cannot_be_said_who_leads_it_is_not_known(program, strays, held):
+    leader = program(UNMARKED, env=MARK)
+    strays.add(int(leader.line()))
+    process = await held(leader.pid)
+    asked = []
+
+    def opener(pid: int) -> int:
+        asked.append(pid)
+        if asked.count(leader.pid) > 1:  # once as one of the group, once as its leader
+            raise OSError(errno.EMFILE, "Too many open files")
+        return os.pidfd_open(pid)
+
+    with pytest.raises(HostError, match=f"^cannot hold process {leader.pid}: Too many open files$"):
+        await LinuxHost(opener=opener).members(Launch(launch_id="another", leader=process.identity))
+
+
 async def test_init_leads_no_launch(held, members):
     init = await held(1)
     assert await members(Launch(launch_id=LAUNCH, leader=init.identity)) == set()

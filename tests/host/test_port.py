@@ -55,6 +55,11 @@ def test_a_name_with_several_addresses_is_as_bad_as_its_worst(results, together)
     assert worst([Bind(result) for result in results]) == Bind(together)
 
 
+def test_of_addresses_that_are_all_elsewhere_the_first_says_why():
+    elsewhere = [Bind("not_local", errno.EADDRNOTAVAIL), Bind("not_local", errno.EAFNOSUPPORT)]
+    assert worst(elsewhere) == elsewhere[0]
+
+
 async def test_a_bound_port_that_does_not_listen_is_in_use(host, server_socket):
     server = server_socket(listen=False, reuse_address=False)
     assert await host.listeners(port_of(server)) == ()

@@ -14,6 +14,7 @@ from healer.domain.process import ExitStatus
 from healer.errors import HostError
 from healer.host import procfs
 from healer.host.linux import LinuxHost
+from healer.host.process import identify
 
 from .conftest import until, zombie
 
@@ -228,6 +229,18 @@ def test_a_name_with_brackets_and_blanks_is_read_whole(program):
     assert stat.name == "a) R 1 (b"
     assert stat.ppid == os.getpid()
     assert stat.sid == child.pid
+
+
+def test_who_is_identified_is_opened_as_the_host_says(program):
+    asked = []
+
+    def opener(pid: int) -> int:
+        asked.append(pid)
+        return os.pidfd_open(pid)
+
+    child = program(WAIT)
+    found = identify(child.pid, boot="this one", opener=opener)
+    assert (found.pid, found.boot_id, asked) == (child.pid, "this one", [child.pid])
 
 
 async def test_without_pidfds_nothing_is_held_and_nothing_signalled():

@@ -175,6 +175,19 @@ async def test_a_refused_append_leaves_the_open_issues_alone(log: Log) -> None:
     assert await log.open_issues() == {"chat_api": "i1"}
 
 
+async def test_an_append_that_opens_two_issues_opens_both_or_none(log: Log) -> None:
+    await log.append([factory.issue_detected(stream="i1")])
+    with pytest.raises(IssueConflictError, match="its issue i1 is open"):
+        await log.append(
+            [
+                factory.issue_detected(stream="i2", component="b"),
+                factory.issue_detected(stream="i3"),
+            ]
+        )
+    assert (await log.head(), await log.open_issues()) == (1, {"chat_api": "i1"})
+    assert await log.append([factory.issue_detected(stream="i4", component="b")]) == 2
+
+
 async def test_what_cannot_be_stored_is_refused_before_anything_is(log: Log) -> None:
     bad = factory.issue_verified(stream="i1", version=2).model_copy(
         update={"resolved_in": float("nan")}

@@ -178,6 +178,27 @@ async def test_an_event_of_a_later_version_is_named(file: Path) -> None:
             await log.stream("i1")
 
 
+_FORGETFUL = """
+import asyncio, pathlib, sys
+from healer.store import SqliteLog
+from tests import factory
+async def main():
+    log = SqliteLog.open(pathlib.Path(sys.argv[1]), new_log_id=lambda: "log-1")
+    print(await log.append([factory.playbook_started(version=1)]))
+asyncio.run(main())
+"""
+
+
+async def test_a_process_that_forgets_to_close_its_log_ends_and_loses_nothing(file: Path) -> None:
+    argv = [sys.executable, "-c", _FORGETFUL, str(file)]
+    ran = await asyncio.to_thread(
+        subprocess.run, argv, cwd=ROOT, capture_output=True, timeout=120, check=True
+    )
+    assert ran.stdout == b"1\n"
+    async with opened(file) as log:
+        assert (await log.head(), log.broken) == (1, None)
+
+
 # --- who may open it -----------------------------------------------------------------------------
 
 

@@ -332,6 +332,12 @@ def test_what_only_the_witness_has_is_said(log: Stored) -> None:
     ]
 
 
+def test_a_witness_that_is_no_text_is_read_all_the_same(log: Stored) -> None:
+    log.write()
+    log.witness.write_bytes(b"\xff\n")
+    assert examine(log.file, log.witness) == ["only the witness has '\ufffd'"]
+
+
 @pytest.mark.parametrize("text", ["", "\n", '"\n', '"x'])
 def test_a_witness_with_nothing_in_it_vouches_for_nothing(log: Stored, text: str) -> None:
     if text == '"\n':

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -267,73 +268,141 @@ async def test_datadog_names_the_component_by_tags(healer: Healer, client: httpx
 
 
 PROGRAMS = ("prometheus", "prometheus-alertmanager")
-
-
-@pytest.mark.skipif(
+needs_programs = pytest.mark.skipif(
     not all(map(shutil.which, PROGRAMS)), reason="prometheus and alertmanager are not installed"
 )
-async def test_an_alert_of_prometheus_arrives_by_alertmanager(
-    tmp_path: Path, healer: Healer, until: Until, free_ports: Callable[[int], list[int]]
-):
-    door, manager, metrics, absent = free_ports(4)
-    (tmp_path / "token").write_text(TOKEN)
-    url = f"http://127.0.0.1:{door}{ALERTMANAGER}"
-    (tmp_path / "am.yml").write_text(
-        "route: {receiver: healer, group_wait: 10ms, group_interval: 1s}\n"
-        f"receivers:\n  - name: healer\n    webhook_configs:\n      - url: {url}\n"
-        f"        http_config: {{authorization: {{credentials_file: {tmp_path}/token}}}}\n"
-    )
-    (tmp_path / "rules.yml").write_text(
-        "groups:\n  - name: g\n    rules:\n      - alert: Down\n        expr: up == 0\n"
-        "        labels: {component: librarian_kernel}\n"
-    )
-    (tmp_path / "prom.yml").write_text(
-        "global: {scrape_interval: 200ms, scrape_timeout: 100ms, evaluation_interval: 200ms}\n"
-        "rule_files: [rules.yml]\n"
-        "alerting:\n  alertmanagers:\n    - static_configs:\n"
-        f"        - targets: ['127.0.0.1:{manager}']\n"
-        "scrape_configs:\n  - job_name: j\n    static_configs:\n"
-        f"      - targets: ['127.0.0.1:{absent}']\n"
-    )
-    await healer.engine.start()
-    app = create_app(healer, access=Access(TOKEN), listen=("127.0.0.1", door))
-    outcomes: list[int] = []
-    bodies: list[bytes] = []
 
-    async def noting(scope: object, receive: object, send: object) -> None:
-        async def sending(message: dict[str, object]) -> None:
-            if message["type"] == "http.response.start":
-                outcomes.append(message["status"])
-            else:
-                bodies.append(message["body"])
-            await send(message)
 
-        await app(scope, receive, sending)
+class Monitoring:
+    """A real Prometheus, whose alert Down is about one component, a real Alertmanager, and the API
+    of `healer`, to which that one sends. It fires from the beginning: nothing listens where
+    Prometheus looks."""
 
-    with listen_on("127.0.0.1", door) as listener:
-        server = Server(noting)
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
+    def __init__(self, directory: Path, healer: Healer, ports: Sequence[int], labels: str) -> None:
+        self._directory = directory
+        self._door, self._manager, self._metrics, self._absent = ports
+        self._app = create_app(healer, access=Access(TOKEN), listen=("127.0.0.1", self._door))
+        self._found: asyncio.Server | None = None
+        self.alerts: list[dict[str, Any]] = []
+        """What Alertmanager was answered of each alert, one after the other."""
+        self.statuses: list[int] = []
+        (directory / "token").write_text(TOKEN)
+        url = f"http://127.0.0.1:{self._door}{ALERTMANAGER}"
+        (directory / "am.yml").write_text(
+            "route: {receiver: healer, group_wait: 10ms, group_interval: 1s}\n"
+            f"receivers:\n  - name: healer\n    webhook_configs:\n      - url: {url}\n"
+            f"        http_config: {{authorization: {{credentials_file: {directory}/token}}}}\n"
+        )
+        (directory / "prom.yml").write_text(
+            "global: {scrape_interval: 500ms, scrape_timeout: 500ms, evaluation_interval: 200ms}\n"
+            "rule_files: [rules.yml]\n"
+            "alerting:\n  alertmanagers:\n    - static_configs:\n"
+            f"        - targets: ['127.0.0.1:{self._manager}']\n"
+            "scrape_configs:\n  - job_name: j\n    static_configs:\n"
+            f"      - targets: ['127.0.0.1:{self._absent}']\n"
+        )
+        # Over once a look has succeeded: a later one may be too slow on a busy machine.
+        (directory / "rules.yml").write_text(
+            "groups:\n  - name: g\n    rules:\n      - alert: Down\n"
+            f"        expr: max_over_time(up[1h]) == 0\n        labels: {{{labels}}}\n"
+        )
+
+    async def __aenter__(self) -> Monitoring:
+        where, manager = self._directory, f"127.0.0.1:{self._manager}"
         commands = (
-            [PROGRAMS[1], f"--config.file={tmp_path}/am.yml", f"--storage.path={tmp_path}/am",
-             f"--web.listen-address=127.0.0.1:{manager}", "--cluster.listen-address="],
-            [PROGRAMS[0], f"--config.file={tmp_path}/prom.yml", f"--storage.tsdb.path={tmp_path}/p",
-             f"--web.listen-address=127.0.0.1:{metrics}"],
+            [PROGRAMS[1], f"--config.file={where}/am.yml", f"--storage.path={where}/am",
+             f"--web.listen-address={manager}", "--cluster.listen-address="],
+            [PROGRAMS[0], f"--config.file={where}/prom.yml", f"--storage.tsdb.path={where}/p",
+             f"--web.listen-address=127.0.0.1:{self._metrics}"],
         )  # fmt: skip
-        started = [
+        self._listener = listen_on("127.0.0.1", self._door)
+        self._server = Server(self._noting)
+        self._serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
+        self._programs = [
             await asyncio.create_subprocess_exec(
                 *each, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
             for each in commands
         ]
-        try:
-            await until.soon(lambda: 200 in outcomes, timeout=120)
-        finally:
-            for each in started:
-                each.kill()
-                await each.wait()
-            server.should_exit = True
-            await serving
-    assert set(outcomes) == {200}
-    (said,) = json.loads(bodies[0])["alerts"]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for each in self._programs:
+            each.kill()
+            await each.wait()
+        if self._found is not None:
+            self._found.close()
+        self._server.should_exit = True
+        await self._serving
+        self._listener.close()
+
+    async def _noting(self, scope: object, receive: object, send: object) -> None:
+        async def sending(message: dict[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                self.statuses.append(message["status"])
+            elif self.statuses[-1] == 200:
+                self.alerts += json.loads(message["body"])["alerts"]
+            await send(message)
+
+        await self._app(scope, receive, sending)
+
+    async def resolve(self) -> None:
+        """Let Prometheus find what it looks for."""
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 0\r\n"
+            writer.write(head + b"Connection: close\r\n\r\n")
+            await writer.drain()
+            writer.close()
+
+        self._found = await asyncio.start_server(answer, "127.0.0.1", self._absent)
+
+
+@needs_programs
+async def test_an_alert_of_prometheus_arrives_by_alertmanager(
+    tmp_path: Path, healer: Healer, until: Until, free_ports: Callable[[int], list[int]]
+):
+    await healer.engine.start()
+    labels = "component: librarian_kernel"
+    async with Monitoring(tmp_path, healer, free_ports(4), labels) as monitoring:
+        await until.soon(lambda: monitoring.alerts, timeout=120)
+    assert set(monitoring.statuses) == {200}
+    said = monitoring.alerts[0]
     assert said["component"] == "librarian_kernel"
     assert said["outcome"] in {"withheld", "open"}  # it is only observed
+
+
+@needs_programs
+async def test_an_alert_that_prometheus_resolves_withdraws_the_heal_that_waits(
+    tmp_path: Path, until: Until, free_ports: Callable[[int], list[int]]
+):
+    ports = free_ports(6)
+    crashed = alert("chat_api", issue_type="process_crashed")
+    async with Desk(tmp_path, ports[4:]) as desk, AsyncExitStack() as later:
+        labels = "component: chat_api, issue_type: process_crashed"
+        monitoring = Monitoring(tmp_path, desk.healer, ports[:4], labels)
+
+        async def tell(key: str) -> Any:
+            if key == "first":
+                (said,) = await post(desk.client, {**crashed, "fingerprint": key})
+                return said
+            await later.enter_async_context(monitoring)
+            await until.soon(lambda: monitoring.alerts, timeout=120)
+            return monitoring.alerts[0]
+
+        issue = await desk.waiting(until, tell)
+        await monitoring.resolve()
+
+        def withdrawn() -> dict[str, Any] | None:
+            return next(
+                (each for each in monitoring.alerts if each["outcome"] == "withdrawn"), None
+            )
+
+        said = await until.soon(withdrawn, timeout=120)
+        assert (said["component"], said["issue_id"]) == ("chat_api", issue)
+        facts = await desk.healer.log.stream(issue)
+        assert not any(isinstance(fact, PlaybookStarted) for fact in facts)
+        assert isinstance(facts[-1], IssueFailed)
+        assert (facts[-1].reason, facts[-1].actor) == ("alert_resolved", facts[0].actor)
+        assert "chat_api" not in await desk.healer.log.open_issues()

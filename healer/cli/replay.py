@@ -128,13 +128,14 @@ def export_case(
     issue_id: Annotated[str, typer.Argument(metavar="ID", help="An issue, or how its id begins.")],
     *,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Default: the standard output.")
+        Path | None, typer.Option("--out", metavar="FILE", help="Write the case there.")
     ] = None,
     config: ConfigFile = None,
     store: Store = None,
+    output: OutputAs = None,
 ) -> None:
     """Write an incident as a case that the simulator plays (python -m tests.simulator --case)."""
-    raise typer.Exit(_case.export_case(_read.Source(config, store), issue_id, out))
+    raise typer.Exit(_case.export_case(_read.Source(config, store), issue_id, out, output))
 
 
 @replay.command()

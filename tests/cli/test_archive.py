@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -48,6 +50,35 @@ def test_a_table_says_where_it_went_and_a_second_run_finds_nothing(house, store)
     assert ran.returncode == 2
     assert "cannot read the archive" in ran.stderr
     away.rename(house.directory / "healer.db.archive")
+
+
+def test_a_program_gets_one_json_document_and_nothing_else(house, store):
+    def archive(*words):
+        ran = house.run("archive", "--store", store, *words, "-o", "json")
+        return ran.returncode, ran.stdout, ran.stderr
+
+    status, printed, said = archive("--before", "-1s")
+    assert (status, said) == (0, "")
+    done = json.loads(printed)
+    first, last = done["path"].removesuffix(".parquet").split("-")[-2:]
+    assert (int(first), int(last)) == (1, done["last"])
+    assert done["size"] == sum(
+        file.stat().st_size for file in Path(done["path"]).parent.glob("*.parquet")
+    )
+    status, printed, said = archive("--before", "-1s")
+    assert (status, said) == (0, "")
+    nothing = {"events": 0, "last": 0, "path": None, "size": 0, "freed": 0}
+    assert json.loads(printed) == nothing | {"held_by": done["held_by"], "unreturned": None}
+    status, printed, said = archive("--before", "2999-01-01")
+    assert (status, printed) == (2, "")
+    assert said.startswith("healer: cannot archive")
+
+
+def test_what_a_healer_is_using_is_not_archived(house, until):
+    house.serve(until)
+    ran = house.run("archive", "--before", "-1s", "-o", "json")
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert "another healer (pid " in ran.stderr
 
 
 def test_a_healer_does_not_start_where_its_past_cannot_be_read(house, store):

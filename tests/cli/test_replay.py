@@ -66,6 +66,45 @@ def test_an_incident_is_written_as_a_case_for_the_simulator(tmp_path: Path, stor
     assert (none.returncode, none.stdout) == (2, "")
 
 
+def test_the_case_is_told_for_a_person_and_is_one_json_document_for_a_program(
+    tmp_path: Path, store: str
+) -> None:
+    def export(*words: str) -> Ran:
+        ran = replay("export-case", "issue-0001", *words, "--store", store, cwd=tmp_path)
+        assert (ran.returncode, ran.stderr) == (0, "")
+        return ran
+
+    case = json.loads(export("-o", "json").stdout)
+    assert case == json.loads(export().stdout)
+    told = export("-o", "table", "--out", "case").stdout
+    assert json.loads((tmp_path / "case").read_text()) == case
+    assert "issue-0001" in told
+    assert all(fault["kind"] in told for fault in case["faults"])
+    assert ", ".join(case["incident"]["course"]) in told
+    assert "python -m tests.simulator --case case" in told
+    assert export("-o", "json", "--out", "case").stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("issue-0001", "--out", "none/case"), "cannot write none/case: No such file or directory"),
+        (("issue-0001", "--out", "."), "cannot write .: Is a directory"),
+        (("issue-9",), "cannot find issue 'issue-9'; known: "),
+        (("issue",), "cannot tell which issue 'issue' is: "),
+        (("issue-0001", "--store", "sqlite:///none.db"), "none.db: No such file or directory"),
+    ],
+)
+def test_a_case_that_cannot_be_written_is_status_2_and_one_line(
+    tmp_path: Path, store: str, words: tuple[str, ...], said: str
+) -> None:
+    ran = replay("export-case", "--store", store, *words, "-o", "json", cwd=tmp_path)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr.startswith("healer: cannot ")
+    assert ran.stderr.count("\n") == 1
+    assert said in ran.stderr
+
+
 def test_the_issue_is_told_for_a_program(tmp_path: Path, store: str) -> None:
     ran = replay("issue", "issue-0002", "--store", store, cwd=tmp_path)
     found = json.loads(ran.stdout)

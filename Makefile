@@ -97,7 +97,11 @@ fuzz: $(DEVELOPMENT) ## 10,000 malformed requests, configurations and events (HE
 
 .PHONY: systemd
 systemd: $(DEVELOPMENT) ## Boot a small Debian, and run the packaged unit in it; needs root
-	@$(BIN)/python -m pytest tests/deploy -m soak $(ARGS)
+	@$(BIN)/python -m pytest tests/deploy/test_systemd.py -m soak $(ARGS)
+
+.PHONY: image
+image: $(DEVELOPMENT) ## Build the packaged Dockerfile with buildah, and heal in what it makes; needs root
+	@$(BIN)/python -m pytest tests/deploy/test_image.py -m soak $(ARGS)
 
 .PHONY: burst
 burst: $(DEVELOPMENT) ## Kill 500 components at once: does the budget hold? (ARGS="--components 60")

@@ -74,13 +74,6 @@ def test_a_program_gets_one_json_document_and_nothing_else(house, store):
     assert said.startswith("healer: cannot archive")
 
 
-def test_what_a_healer_is_using_is_not_archived(house, until):
-    house.serve(until)
-    ran = house.run("archive", "--before", "-1s", "-o", "json")
-    assert (ran.returncode, ran.stdout) == (2, "")
-    assert "another healer (pid " in ran.stderr
-
-
 def test_a_healer_does_not_start_where_its_past_cannot_be_read(house, store):
     assert house.run("archive", "--before", "-1s", "--store", store).returncode == 0
     away = (house.directory / "healer.db.archive").rename(house.directory / "away")

@@ -100,6 +100,14 @@ def test_an_issue_that_cannot_be_healed_fails_for_a_reason(
     assert next_move(given(*history), Mode.SUGGEST) == decision.Fail(reason)
 
 
+def test_what_no_playbook_cured_fails_by_that_name() -> None:
+    history = ["choose_one", "start_remediation", "start_playbook"]
+    for _ in PLAIN.steps:
+        history += ["start_step", "succeed_step"]
+    issue = given(*DIAGNOSED, *history, "finish_playbook", "see_unhealthy")
+    assert next_move(issue, Mode.ACT) == decision.Fail("not_cured")
+
+
 def test_a_replayed_issue_is_asked_the_same_question() -> None:
     """Recovery after a crash needs no code of its own."""
     issue = detected()

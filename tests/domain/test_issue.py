@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from healer.domain.events import (
     Event,
+    HealWithheld,
     IssueFailed,
     IssueTakenOver,
     IssueVerified,
@@ -18,8 +21,16 @@ from healer.domain.events import (
 )
 from healer.domain.issue import NetworkIssue
 from healer.domain.lifecycle import TERMINAL, State, Trigger, allowed
-from healer.domain.playbook import PlaybookOutcome, StepResult
-from healer.domain.spec import Mode
+from healer.domain.playbook import (
+    Check,
+    CheckStatus,
+    Evidence,
+    Finding,
+    PlaybookOutcome,
+    StepResult,
+)
+from healer.domain.probe import Reason
+from healer.domain.spec import Criticality, IssueType, Mode, Severity
 from healer.errors import HealerError, IllegalCommandError, IllegalTransitionError
 from tests import factory
 from tests.domain.walk import COMMANDS, detected, given, next_command, shown, stamp
@@ -191,12 +202,59 @@ def test_a_step_whose_effect_is_absent_is_due_again() -> None:
     assert issue.next_step[0] == 1
 
 
+def test_a_route_stands_while_its_playbook_runs() -> None:
+    error = refused(given(*PLAYING), "choose_one")
+    assert str(error) == "cannot choose a route: a playbook is under way"
+
+
 def test_a_route_with_unequal_probabilities_is_refused() -> None:
     issue = given(*DIAGNOSED)
-    with pytest.raises(IllegalCommandError, match="1 candidates have 2 probabilities"):
+    why = "^cannot choose a route: 1 candidates have 2 probabilities$"
+    with pytest.raises(IllegalCommandError, match=why):
         issue.choose_route(
             (), candidates=("a",), probabilities=(0.5, 0.5), chosen_by="x", stamp=stamp()
         )
+
+
+def test_an_issue_knows_what_its_events_said() -> None:
+    found = (Finding(code="foreign_listener", checks=("listener",)),)
+    issue = given("start_diagnosis", "record_check")
+    issue.complete_diagnosis(
+        issue_type=IssueType.PORT_CONFLICT,
+        findings=found,
+        recommendations=("ask its owner",),
+        pending=("dns",),
+        stamp=stamp(3),
+    )
+    assert (issue.issue_type, issue.findings) == (IssueType.PORT_CONFLICT, found)
+    assert (issue.recommendations, issue.pending_checks) == (("ask its owner",), ("dns",))
+    assert issue.checks == {"route": Check(name="route", status=CheckStatus.OK)}
+    for second, name in enumerate(("choose_one", "withhold", "escalate"), 4):
+        COMMANDS[name](issue, stamp(second))
+    assert isinstance(issue.withheld, HealWithheld)
+    assert issue.withheld.reason == "paused"
+    assert issue.escalations == ["deadline"]
+    COMMANDS["start_remediation"](issue, stamp(7))
+    assert issue.withheld is None
+    issue.take_over(None, stamp=replace(stamp(8), node="another"))
+    assert issue.node == "another"
+
+
+def test_an_issue_knows_what_opened_it() -> None:
+    issue = NetworkIssue.detect(
+        factory.ISSUE,
+        component=factory.COMPONENT,
+        host="127.0.0.1",
+        port=factory.PORT,
+        issue_type=IssueType.CONNECTION_REFUSED,
+        severity=Severity.MEDIUM,
+        criticality=Criticality.MEDIUM,
+        epoch=3,
+        evidence=Evidence(probe=factory.probe(Reason.REFUSED)),
+        stamp=replace(stamp(), causation_id="alert:1"),
+    )
+    assert (issue.cause, issue.node, issue.epoch) == ("alert:1", factory.NODE, 3)
+    assert (issue.routed, issue.diagnosed, issue.withheld) == (False, False, None)
 
 
 def test_a_history_that_today_s_table_forbids_still_replays() -> None:

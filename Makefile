@@ -64,7 +64,7 @@ floors: $(DEVELOPMENT) ## Check that imports point down only
 
 .PHONY: coverage
 coverage: $(DEVELOPMENT) ## Run every test and say which branches none of them took
-	@$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term-missing:skip-covered $(ARGS)
 
 .PHONY: bench
 bench: $(DEVELOPMENT) ## Measure, and print tables with medians and ratios

@@ -50,7 +50,7 @@ def sightings(witness: Path) -> tuple[dict[bytes, Checkpoint], list[Problem]]:
                 try:
                     note = json.loads(text)
                     checkpoint = read(note)
-                except (StoreError, TypeError, ValueError) as error:
+                except (StoreError, TypeError, ValueError, RecursionError) as error:
                     why = f"cannot accept line {number} of the witness {witness}: {error}"
                     problems.append(Problem(0, "", "witness_unreadable", why))
                 else:

@@ -230,6 +230,16 @@ def test_a_witness_is_read_line_by_line(tmp_path: Path) -> None:
     assert told[0][2] == "cannot read a checkpoint: 'x' is not one"
 
 
+def test_a_line_that_is_too_deep_is_a_line_that_cannot_be_read(tmp_path: Path) -> None:
+    witness = tmp_path / "witness"
+    note = Notes().say(0)[0]
+    witness.write_text("[" * 100_000 + "\n" + json.dumps(note) + "\n")
+    seen, [problem] = sightings(witness)
+    assert seen == {digest(note): read(note)}
+    assert problem.code == "witness_unreadable"
+    assert problem.message.startswith(f"cannot accept line 1 of the witness {witness}: ")
+
+
 def test_a_witness_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(StoreError) as refused:
         sightings(tmp_path)

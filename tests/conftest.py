@@ -51,6 +51,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if item not in soak]
 
 
+# --- coverage -----------------------------------------------------------------------------------
+
+
+def unmeasured() -> dict[str, str]:
+    """The environment for what is given a small disk: the coverage of a process is a file too."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+
+
 # --- waiting -------------------------------------------------------------------------------------
 
 T = TypeVar("T")

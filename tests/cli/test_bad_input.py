@@ -11,6 +11,7 @@ from random import Random
 import pytest
 
 from tests.cli.conftest import environment
+from tests.conftest import unmeasured
 from tests.projections.build import random_log
 from tests.replay.on_disk import a_day, write
 
@@ -49,7 +50,7 @@ def healer(*arguments: str, cwd: Path, disk: int | None = None) -> subprocess.Co
     return subprocess.run(
         [sys.executable, *begin, *arguments],
         cwd=cwd,
-        env=environment(),
+        env=environment() if disk is None else unmeasured(),
         capture_output=True,
         text=True,
         timeout=90,

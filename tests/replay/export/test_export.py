@@ -24,7 +24,7 @@ from projections.stats import STATS
 from replay.export import TABLES, ExportError, export
 from replay.export.bandit import CONTEXT, bandit_feedback
 from replay.export.manifest import Manifest
-from tests.conftest import ROOT, Processes, Until
+from tests.conftest import ROOT, Processes, Until, unmeasured
 from tests.projections.build import Log, MemoryLog, heal, random_log, view_of
 
 pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra `export`")
@@ -339,6 +339,7 @@ def test_a_file_that_is_refused_is_named_and_nothing_stands_under_a_final_name(t
     ran = subprocess.run(
         [sys.executable, "-c", _LIMITED, str(tmp_path), "6000", form],
         cwd=ROOT,
+        env=unmeasured(),
         capture_output=True,
         text=True,
         check=False,

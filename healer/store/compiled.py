@@ -170,8 +170,8 @@ class _Compiler:
             # Set after decoding. No body holds a number of this kind, so that none can name them.
             return (name, _NOTHING, msgspec.field(default=0, name=f" {name}"))
         kind = self._type(info.annotation)
-        for each in info.metadata:
-            raise TypeError(f"cannot compile {name}: {each!r} has no form in a struct")
+        if info.metadata:
+            raise TypeError(f"cannot compile {name}: {info.metadata[0]!r} has no form in a struct")
         if info.is_required():
             return (name, kind)
         if info.default_factory is not None:

@@ -24,13 +24,11 @@ from healer.domain.lifecycle import TERMINAL, State, Trigger, allowed
 from healer.domain.playbook import (
     Check,
     CheckStatus,
-    Evidence,
     Finding,
     PlaybookOutcome,
     StepResult,
 )
-from healer.domain.probe import Reason
-from healer.domain.spec import Criticality, IssueType, Mode, Severity
+from healer.domain.spec import IssueType, Mode
 from healer.errors import HealerError, IllegalCommandError, IllegalTransitionError
 from tests import factory
 from tests.domain.walk import COMMANDS, detected, given, next_command, shown, stamp
@@ -241,18 +239,7 @@ def test_an_issue_knows_what_its_events_said() -> None:
 
 
 def test_an_issue_knows_what_opened_it() -> None:
-    issue = NetworkIssue.detect(
-        factory.ISSUE,
-        component=factory.COMPONENT,
-        host="127.0.0.1",
-        port=factory.PORT,
-        issue_type=IssueType.CONNECTION_REFUSED,
-        severity=Severity.MEDIUM,
-        criticality=Criticality.MEDIUM,
-        epoch=3,
-        evidence=Evidence(probe=factory.probe(Reason.REFUSED)),
-        stamp=replace(stamp(), causation_id="alert:1"),
-    )
+    issue = detected(epoch=3, at=replace(stamp(), causation_id="alert:1"))
     assert (issue.cause, issue.node, issue.epoch) == ("alert:1", factory.NODE, 3)
     assert (issue.routed, issue.diagnosed, issue.withheld) == (False, False, None)
 

@@ -36,7 +36,9 @@ def stamp(second: int = 0) -> Stamp:
     return Stamp(now=factory.BEGIN + timedelta(seconds=second), actor="test", node=factory.NODE)
 
 
-def detected(issue_id: str = factory.ISSUE) -> NetworkIssue:
+def detected(
+    issue_id: str = factory.ISSUE, *, epoch: int = 1, at: Stamp | None = None
+) -> NetworkIssue:
     return NetworkIssue.detect(
         issue_id,
         component=factory.COMPONENT,
@@ -45,9 +47,9 @@ def detected(issue_id: str = factory.ISSUE) -> NetworkIssue:
         issue_type=IssueType.CONNECTION_REFUSED,
         severity=Severity.MEDIUM,
         criticality=Criticality.MEDIUM,
-        epoch=1,
+        epoch=epoch,
         evidence=Evidence(probe=factory.probe(Reason.REFUSED)),
-        stamp=stamp(),
+        stamp=at or stamp(),
     )
 
 

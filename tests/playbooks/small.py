@@ -20,7 +20,7 @@ RANGE = PortRange(first=PORT, last=PORT + 2)
 
 class Small:
     """An instance of `chat_api` on a machine of its own, and an issue that has come to RebindPort,
-    of which nothing has been done yet. What `host` says of the machine, its actions see."""
+    of which nothing has been done yet."""
 
     def __init__(self, program: Program | None = None, **fields: Any) -> None:
         self.world = World()

@@ -41,21 +41,17 @@ async def test_a_port_that_is_left_in_time_is_free() -> None:
 
 
 @pytest.mark.parametrize(
-    ("trouble", "error"), [("occupied", "port_in_use"), ("denied", "port_denied")]
+    ("error", "number"), [("port_in_use", errno.EADDRINUSE), ("port_denied", errno.EACCES)]
 )
-def test_a_port_that_cannot_be_bound_in_the_end_says_why(trouble: str, error: str) -> None:
-    @in_virtual_time
-    async def fails() -> None:
-        it = Small()
-        if trouble == "occupied":
-            it.world.occupy(PORT, 60.0)
-        else:
-            it.world.denied.add(PORT)
-        result = await it.failure(WaitPortFree())
-        assert (result.error, result.port) == (error, PORT)
-        assert result.errno == (errno.EADDRINUSE if trouble == "occupied" else errno.EACCES)
-
-    fails()
+@in_virtual_time
+async def test_a_port_that_cannot_be_bound_in_the_end_says_why(error: str, number: int) -> None:
+    it = Small()
+    if error == "port_denied":
+        it.world.denied.add(PORT)
+    else:
+        it.world.occupy(PORT, 60.0)
+    result = await it.failure(WaitPortFree())
+    assert (result.error, result.port, result.errno) == (error, PORT, number)
 
 
 @in_virtual_time

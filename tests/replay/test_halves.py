@@ -198,9 +198,9 @@ async def test_a_process_that_dies_has_found_nothing(tmp_path: Path) -> None:
     await write(file, a_day().facts)
     with second_half(partial(FileArchive, file)) as second:
         second.begin((5, _Deadly()), until=9, marks={}, deep=True)  # type: ignore[arg-type]
-        assert not second.result().sound
+        assert second.result() == Later(sound=False)
         second.begin((5, bytes(32)), until=9, marks={}, deep=True)
-        assert not second.result().sound
+        assert second.result() == Later(sound=False)
 
 
 # --- what a half leaves to the other -------------------------------------------------------------
@@ -326,7 +326,18 @@ def test_the_process_begins_before_it_is_asked_and_ends_with_its_context(until: 
     with second_half(_log().again()) as second:
         (process,) = set(active_children()) - before
         until(lambda: second.ready, 60)
+        assert process.daemon  # where the context has no end, the program has one
     assert process.exitcode == -SIGKILL
+
+
+def test_the_process_has_nothing_open_of_what_is_open_here(until: Until) -> None:
+    """No log, no lock, no socket: neither would it end with this one."""
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb", 0) as end, second_half(_log().again()) as second:
+        until(lambda: second.ready, 60)
+        os.close(writing)
+        os.set_blocking(reading, False)
+        assert end.read() == b""
 
 
 @pytest.mark.usefixtures("here")

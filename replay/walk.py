@@ -11,7 +11,7 @@ from healer.store.chain import genesis, link
 from healer.store.codec import Codec
 from replay.archive import Archive, Row
 from replay.audit import Problem
-from replay.halves import Half, Later, second_half
+from replay.halves import Half, Later, Marks, second_half
 from replay.judge import KEPT, NOT_A_ROW, Judge
 from replay.seal import UNSIGNED, Seals
 
@@ -124,36 +124,18 @@ class Walk:
 
     def _by_two(self, start: bytes, second: second_half) -> bool:
         """Whether both halves are sound, looked at at the same time; if not, nothing is known."""
-        archive, begin, end = self._archive, self._position, self._archive.head
+        end = self._archive.head
         marks = {size: [head for _, head in said] for size, said in self._marks.items()}
         carried = self._open if self._deep else None
-        half = Half(begin, start, marks=marks, streams=self._versions, carried=carried)
-        short = end - begin < BESIDE  # two were asked for, and it ends before the other is ready
-        seam: tuple[int, bytes] | None = None
-        begun = begin
+        half = Half(self._position, start, marks=marks, streams=self._versions, carried=carried)
         try:
-            for rows in archive.rows():
-                mine: Sequence[Row] = rows
-                if seam is None and (second.ready or short):
-                    # Only what is left is shared: nobody waited for the other to begin.
-                    cut = archive.seam((half.position + end) // 2)
-                    if cut is not None and half.position < cut[0] < end:
-                        begun, seam = half.position, cut
-                        second.begin(seam, until=end, marks=marks, deep=self._deep)
-                if seam is not None and rows[-1][0] > seam[0]:
-                    mine = [row for row in rows if row[0] <= seam[0]]
-                if not half.take(mine):
-                    return False
-                theirs = 0 if seam is None else half.position - begun
-                self._progress(min(half.position + theirs, end), end)
-                if seam is not None and half.position >= seam[0]:
-                    break
+            seam = self._up_to_seam(half, second, marks)
         except (StoreError, *NOT_A_ROW):
             return False  # whoever looks at all of it tells of the damage
-        if half.position != (end if seam is None else seam[0]):
+        if not half.sound or half.position != (seam or end):
             return False
         # On a busy machine it may be at its end before the other is ready.
-        later = Later(sound=True, position=end) if seam is None else second.result()
+        later = second.result() if seam else Later(sound=True, position=end)
         if later.position != end or not half.followed_by(later):
             return False
         if half.judge is not None:
@@ -161,6 +143,34 @@ class Walk:
         self._position, self.events = end, half.events + later.events
         self._progress(end, end)
         return True
+
+    def _up_to_seam(self, half: Half, second: second_half, marks: Marks) -> int:
+        """Let `half` take what the second one does not look at, as long as it is sound: up to the
+        seam, which is returned, or all of it (0)."""
+        end = self._archive.head
+        short = end - half.position < BESIDE  # two were asked for, and it ends before one is ready
+        seam = begun = 0
+        for rows in self._archive.rows():
+            if not seam and (second.ready or short):
+                begun, seam = half.position, self._share(half.position, second, marks)
+            beyond = seam and rows[-1][0] > seam
+            if not half.take([row for row in rows if row[0] <= seam] if beyond else rows):
+                break
+            theirs = half.position - begun if seam else 0
+            self._progress(min(half.position + theirs, end), end)
+            if half.position == seam:
+                break
+        return seam
+
+    def _share(self, after: int, second: second_half, marks: Marks) -> int:
+        """Let the second one look at half of what is left behind `after`: nobody waited for it to
+        begin. The last position in front of its half; 0 where the log cannot be cut there."""
+        end = self._archive.head
+        seam = self._archive.seam((after + end) // 2)
+        if seam is None or not after < seam[0] < end:
+            return 0
+        second.begin(seam, until=end, marks=marks, deep=self._deep)
+        return seam[0]
 
     def _pass(self, start: bytes, judge: Judge | None) -> None:
         total = self._archive.head

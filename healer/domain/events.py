@@ -173,7 +173,8 @@ class RouteChosen(IssueEvent):
     """Which playbooks will run, in order, as data, and who or what chose them.
 
     `probabilities` holds, for each of `candidates`, how likely it was to be chosen first: 1 and 0
-    under a fixed table.
+    under a fixed table. Where a person asked for the heal by hand, the actor of this event is that
+    person, else `policy`.
     """
 
     TOPIC: ClassVar[str] = "issue.route_chosen.v1"

@@ -49,6 +49,7 @@ class NetworkIssue(Aggregate):
         self.state = State.DETECTED
         self.node: str | None = None
         self.cause: str | None = None
+        self.asked_by: str | None = None
         self.epoch = 0
         self.seen_after = 0.0
         self.previous: str | None = None
@@ -407,6 +408,8 @@ class NetworkIssue(Aggregate):
                 self.pending_checks = event.pending
             case fact.RouteChosen():
                 self.routed = True
+                if event.actor != "policy":  # a person wants it done, by this route
+                    self.asked_by = self.asked_by or event.actor
                 self.remaining = list(event.playbooks)
             case fact.ApprovalRequested() | fact.ApprovalGranted() | fact.ApprovalDenied():
                 self.approval = event

@@ -291,7 +291,9 @@ class Keeper:
             _log.info("issue_resumed", component=self.name, issue=issue.id, state=str(issue.state))
             if not self._lease.covers(issue.id):
                 await self._take_over(issue)
-            await self._heal(issue, Wishes(actor="recovery"), first_seen=None)
+            # Whoever asked for it by hand is not forgotten: it overrules what it overruled.
+            wishes = Wishes(actor="recovery", forced=issue.asked_by is not None)
+            await self._heal(issue, wishes, first_seen=None)
 
     async def _read(self) -> Component:
         self._outdated.clear()

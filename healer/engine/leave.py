@@ -34,7 +34,10 @@ class Leave:
     def force(self, wishes: Wishes) -> None:
         """An operator wants it healed now, whatever it is withheld for."""
         self._patient.wishes = wishes
-        self._rerouted = wishes.playbooks is not None or bool(wishes.skip)
+        # What is not routed yet will be, under these wishes. The route says who asked, so that a
+        # restart forgets nobody.
+        changed = wishes.playbooks is not None or bool(wishes.skip)
+        self._rerouted = self._issue.routed and (changed or self._issue.asked_by is None)
         self._waiting.go()
 
     async def obtain(self) -> int | None:
@@ -94,12 +97,13 @@ class Leave:
         return False
 
     def choose_route(self) -> None:
-        """Choose the playbooks."""
+        """Choose the playbooks, in the name of whoever asked for the heal by hand."""
+        wishes = self._patient.wishes
         route = choose_route(
             self._issue.issue_type,
             self._instance.spec,
-            forced=self._patient.wishes.playbooks,
-            skip=self._patient.wishes.skip,
+            forced=wishes.playbooks,
+            skip=wishes.skip,
         )
         self._issue.choose_route(
             route.playbooks,
@@ -107,7 +111,7 @@ class Leave:
             probabilities=route.probabilities,
             chosen_by=route.chosen_by,
             skipped=route.skipped,
-            stamp=self._patient.stamp("policy"),
+            stamp=self._patient.stamp(wishes.actor if wishes.forced else "policy"),
         )
 
     async def _withhold(self, verdict: Withhold) -> None:

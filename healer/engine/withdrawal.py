@@ -114,8 +114,8 @@ class Withdrawal:
             return "its remediation has begun"
         if isinstance(issue.approval, ApprovalGranted):
             return f"{issue.approval.actor} has approved it"
-        if wishes.forced:
-            return f"{wishes.actor} wants it as well"
+        if issue.asked_by is not None or wishes.forced:
+            return f"{issue.asked_by or wishes.actor} wants it as well"
         return None
 
     async def _look(self) -> tuple[ProbeResult, bool]:

@@ -17,6 +17,7 @@ from healer.domain.events import (
     IssueVerified,
     PlaybookStarted,
     RemediationStarted,
+    RouteChosen,
 )
 from healer.domain.lifecycle import State
 from healer.domain.probe import Reason
@@ -30,6 +31,7 @@ from tests.engine.nodes import Nodes
 from tests.engine.stage import PORT, Stage, in_virtual_time, spec
 
 ALICE = "api:alice"
+BOB = "api:bob"
 SENDER = "api:alertmanager"
 CAUSE = "alert:f@2026-01-01T12:00:00Z"
 ALERT = HealRequest(
@@ -189,6 +191,55 @@ async def test_what_a_person_asks_for_as_well_is_no_longer_the_senders() -> None
         assert await _withdraw(stage) == (issue, "api:alice wants it as well")
         stage.engine.fleet.end("somebody else")
         assert (await stage.engine.outcome("chat_api", issue)).success
+
+
+@in_virtual_time
+async def test_what_a_person_asked_for_as_well_outlives_a_restart() -> None:
+    async with _held(_maintained) as (stage, issue):
+        stage.engine.fleet.resume("somebody else")  # it takes the one place
+        stage.engine.fleet.budget = Budget(max_concurrent=1)
+        assert await stage.engine.heal("chat_api", HealRequest(ALICE)) == issue
+
+        async def routed() -> list[str]:
+            return [each.actor for each in await stage.facts(RouteChosen) if each.actor == ALICE]
+
+        await stage.until(routed)
+        # Said again, it changes nothing.
+        assert await stage.engine.heal("chat_api", HealRequest(BOB)) == issue
+        await stage.engine.controls.begin_pause(ALICE, "storm")
+    async with stage.new_healer_started():
+        await stage.until(lambda: stage.engine.status("chat_api").issue)
+        assert await _withdraw(stage) == (issue, "api:alice wants it as well")
+        assert await routed() == [ALICE]
+        # The window is still open: it is healed because a person overruled that.
+        await stage.engine.controls.end_pause(ALICE, "calm")
+        assert (await stage.engine.outcome("chat_api", issue)).success
+        assert stage.engine.status("chat_api").maintenance is not None
+
+
+@in_virtual_time
+async def test_what_nobody_asked_for_still_waits_after_a_restart() -> None:
+    async with _held(_maintained) as (stage, issue):
+        pass
+    async with stage.new_healer_started():
+        await stage.until(lambda: stage.engine.status("chat_api").issue)
+        assert {each.actor for each in await stage.facts(RouteChosen)} == {"policy"}
+        assert await _withdraw(stage) == (issue, None)
+
+
+@in_virtual_time
+async def test_a_wish_from_before_the_route_is_known_is_written_with_it() -> None:
+    async with Stage(UNHURRIED, budget=Budget(max_concurrent=1)) as stage:
+        await stage.healthy()
+        await _observed(stage)
+        stage.engine.fleet.resume("somebody else")
+        issue = await stage.engine.heal("chat_api", ALERT)
+        assert not stage.engine.status("chat_api").issue.routed  # type: ignore[union-attr]
+        assert await stage.engine.heal("chat_api", HealRequest(ALICE)) == issue
+        await stage.until(lambda: stage.facts(HealWithheld))
+        assert [
+            each.actor for each in await stage.facts(RouteChosen) if each.originator_id == issue
+        ] == [ALICE]
 
 
 @in_virtual_time

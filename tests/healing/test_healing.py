@@ -368,7 +368,7 @@ async def test_an_operator_can_force_a_playbook_on_a_healthy_component(
         assert report.playbooks_executed == ("restart_component",)
         assert await it.healthy() != pid
         route = (await it.of(fact.RouteChosen))[-1]
-        assert (route.chosen_by, route.actor) == ("operator", "policy")
+        assert (route.chosen_by, route.actor) == ("operator", "cli")
         with pytest.raises(UnknownNameError, match="cannot find playbook 'reboot'"):
             await it.healer.engine.heal("chat_api", HealRequest("cli", playbooks=("reboot",)))
 

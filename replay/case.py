@@ -88,9 +88,13 @@ def case_of(issue: Sequence[Event], component: Sequence[Event]) -> dict[str, Jso
     leans = _withheld(issue, "dependency")
     index = 1 if leans else 0
     # By epochs, which no clock that was set puts out of order.
-    ran = detected.evidence.process is not None or any(
+    adopted = any(
         isinstance(event, ProcessAdopted) and event.epoch < detected.epoch for event in component
     )
+    # Only where nothing listens may it be that nothing ever did: what cannot be reached, answers
+    # badly or is a stranger broke, whoever ran it.
+    unheard = detected.issue_type is IssueType.PORT_NOT_LISTENING
+    ran = adopted or detected.evidence.process is not None or not unheard
     begins = BEGIN if ran else 0.0
     faults = [*_broken(issue, detected, index)] if ran else []
     faults += [*_host(issue, begins, index), *_healers(issue, begins)]

@@ -10,6 +10,7 @@ import pytest
 from healer.domain.component import component_stream
 from healer.domain.events import Event, IssueDetected
 from healer.domain.lifecycle import State
+from healer.domain.spec import IssueType
 from replay.case import BEGIN, case_of, course_of
 from tests.simulator.case import Case, Fault
 from tests.simulator.simulation import run
@@ -86,6 +87,23 @@ def test_the_first_start_of_a_component_is_an_incident_too() -> None:
     assert case.incident.begins == 0
     assert run(case).course == case.incident.course
     assert str(State.VERIFIED) == case.incident.course[-1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "issue_type"),
+    [("unreachable", IssueType.NETWORK_UNREACHABLE), ("rob", IssueType.PORT_CONFLICT)],
+)
+def test_what_broke_is_told_also_of_a_component_that_no_healer_had_seen_run(
+    kind: str, issue_type: IssueType
+) -> None:
+    facts: list[Event] = []
+    run(incident("plain", Fault(0, kind, lasts=600)), facts=facts)
+    first = next(each for each in facts if isinstance(each, IssueDetected))
+    assert (first.issue_type, first.evidence.process) == (issue_type, None)
+    case = exported(facts, first)
+    assert [fault.kind for fault in case.faults] == [kind]
+    assert case.incident is not None
+    assert run(case).course == case.incident.course
 
 
 def test_an_incident_that_goes_another_way_is_told_apart() -> None:

@@ -389,6 +389,29 @@ def test_a_healer_that_has_the_log_open_keeps_it(file):
     assert file.rows() == len(FACTS)
 
 
+def _somebody_elses(file: Path) -> None:
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("CREATE TABLE song (name TEXT)")
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda file: file.write_bytes(b"no database, but long enough to be one" * 100), "not a"),
+        (lambda file: file.touch(), "it is empty"),
+        (_somebody_elses, "another program"),
+    ],
+)
+def test_what_is_no_log_stays_as_it_is_and_alone(tmp_path, make, why):
+    file = tmp_path / "log.db"
+    make(file)
+    before = file.read_bytes()
+    with pytest.raises(StoreError, match=rf"^cannot open .*log\.db: .*{why}"):
+        archive_file(file, LATER)
+    assert file.read_bytes() == before
+    assert [*tmp_path.iterdir()] == [file]
+
+
 def test_a_directory_that_cannot_be_written_changes_nothing(log, tmp_path):
     (tmp_path / "taken").write_text("")
     said = r"cannot archive .*(taken|File exists|Not a directory).*nothing was moved"

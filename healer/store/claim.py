@@ -40,8 +40,6 @@ def settle(connection: sqlite3.Connection, event: Event) -> None:
                 raise conflict(component, issue, holder) from error
         case IssueVerified(originator_id=issue) | IssueFailed(originator_id=issue):
             connection.execute("DELETE FROM open_issue WHERE issue = ?", (issue,))
-        case _:
-            pass
 
 
 def open_issues(connection: sqlite3.Connection) -> dict[str, str]:

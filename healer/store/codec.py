@@ -101,7 +101,7 @@ class Codec:
         try:
             return cast(Fact, event_type.__pydantic_validator__.validate_json(document))
         except ValidationError as error:
-            problem = error.errors(include_url=False, include_input=False)[0]
+            problem = error.errors()[0]
             where = ".".join(map(str, problem["loc"])) or "body"
             raise StoreError(
                 f"cannot read {place}: topic {topic}, {where}: {problem['msg']}"
@@ -121,14 +121,14 @@ class Codec:
                 raise StoreError(
                     f"cannot read {place}: topic {topic} does not upcast: {error!r}"
                 ) from error
-        return topic, orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
+        return topic, orjson.dumps(fields)
 
 
 def _plain(value: Any) -> dict[str, Any]:
     """The fields of a value, as they are: orjson asks for each value that it meets and writes its
     texts, times and words itself, in one pass, to the bytes that pydantic gives in two."""
     if not isinstance(value, Value):
-        raise TypeError(f"{value!r} has no form in JSON")
+        raise TypeError  # orjson says of what kind it is
     fields = value.__dict__
     for field in fields.values():
         _require_finite(field)

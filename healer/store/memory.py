@@ -73,8 +73,6 @@ class MemoryLog(Unshared):
                     claims[component] = issue
                 case IssueVerified(originator_id=issue) | IssueFailed(originator_id=issue):
                     claims = {name: held for name, held in claims.items() if held != issue}
-                case _:
-                    pass
         return claims
 
     async def read(self, *, after: int = 0, limit: int = _BATCH) -> list[Recorded]:

@@ -166,8 +166,6 @@ class Writer:
                 case _Stop():
                     self._end(then)
                     return
-                case None:
-                    pass
 
     def _pause(self) -> float | None:
         """For how long there is nothing to do but to wait; None: until somebody asks."""

@@ -91,6 +91,7 @@ def test_time_is_stored_to_the_microsecond() -> None:
     when = factory.BEGIN.replace(microsecond=123_457)
     encoded = Codec().encode(factory.issue_verified(timestamp=when))
     assert encoded.time == 1_767_268_800_123_457
+    assert isinstance(encoded.time, int)
 
 
 def test_the_topics_are_pinned() -> None:

@@ -316,6 +316,14 @@ async def test_a_log_without_a_name_is_refused(file: Path) -> None:
             opener(file)
 
 
+async def test_a_log_whose_tables_are_others_is_refused(file: Path) -> None:
+    await filled(file, 1)
+    edit(file, "ALTER TABLE meta RENAME COLUMN log_id TO name")
+    with pytest.raises(StoreError) as refused:
+        opened(file)
+    assert str(refused.value) == f"cannot open {file}: no such column: log_id (SQLITE_ERROR)"
+
+
 def test_an_empty_file_is_made_a_log_by_who_names_it_only(file: Path) -> None:
     file.touch(0o600)
     for opener in (SqliteLog.open_readonly, lambda path: Ledger(path, Codec())):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,6 +31,11 @@ class FailingLedger(Ledger):
     failing: bool = True
     stuck: str | None = None
     unclosed: str | None = None
+    held: threading.Event | None = None
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.groups: list[int] = []
 
     def checkpoint(self) -> None:
         if self.stuck is not None:
@@ -41,6 +48,9 @@ class FailingLedger(Ledger):
             raise sqlite3.OperationalError(self.unclosed)
 
     def append(self, group: Sequence[Sequence[Encoded]]) -> list[int | IssueConflictError]:
+        self.groups.append(len(group))
+        if self.held is not None:
+            self.held.wait(60)
         outcomes = super().append(group)
         if self.failing:
             raise OSError(5, "Input/output error")
@@ -256,4 +266,32 @@ async def test_a_key_that_cannot_be_changed_now_is_told_to_who_asked(house: Hous
         await house.append(1)
     with pytest.raises(StoreError, match=r"cannot append to .*: the last write failed"):
         await house.writer.change_key()
+    await house.close()
+
+
+async def test_what_failed_is_said_to_work_again_though_nobody_appends(
+    house: House, until: Until
+) -> None:
+    with pytest.raises(StoreError):
+        await house.append(1)
+    assert house.writer.unavailable is not None
+    house.now += 1.0
+    await until.soon(lambda: house.writer.unavailable is None)
+    assert house.openings == 1
+    await house.close()
+
+
+async def test_what_waits_for_a_commit_is_committed_together_by_the_next(
+    house: House, until: Until
+) -> None:
+    house.first.failing = False
+    house.first.held = threading.Event()
+    first = asyncio.create_task(house.append(1))
+    await until.soon(lambda: house.first.groups == [1])
+    others = [asyncio.create_task(house.append(version)) for version in (2, 3, 4)]
+    # A turn of the loop puts each of them in the queue.
+    await asyncio.sleep(0)
+    house.first.held.set()
+    assert await asyncio.gather(first, *others) == [1, 2, 3, 4]
+    assert house.first.groups == [1, 3]
     await house.close()

@@ -112,7 +112,8 @@ class Guard:
         if needed is None or (reads and self._access.read_open):
             return None
         if caller is None:
-            return self._unknown(scope, path)
+            given = bool(headers.all(b"authorization"))
+            return self._unknown(scope, path, given=given)
         if not caller.scope.holds(needed):
             detail = (
                 f"cannot do this with a token for {caller.scope.value}; allowed: {needed.value}"
@@ -132,13 +133,17 @@ class Guard:
         kind, _, token = given[0].partition(b" ")
         return self._access.caller(token.strip()) if kind.lower() == b"bearer" else None
 
-    def _unknown(self, scope: Scope, path: str) -> Problem:
+    def _unknown(self, scope: Scope, path: str, *, given: bool) -> Problem:
         wait = self._access.failed(str((scope.get("client") or ("",))[0]))
         if wait is not None:
             return _too_many(f"cannot try so many tokens; allowed: again in {wait} s", wait, path)
-        detail = "cannot act without a token; send Authorization: Bearer <token of healer.token>"
-        if scope["method"] in _READING:
-            detail = "cannot read without a token; send Authorization: Bearer <token>"
+        doing = "read" if scope["method"] in _READING else "act"
+        detail = f"cannot {doing} without a token; send Authorization: Bearer <token>"
+        if given:
+            detail = (
+                f"cannot {doing} with a token that is not known here; allowed: that of the "
+                "healer.token beside this healer's log, or of `healer token create`"
+            )
         return Problem(401, "Token required", detail, path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -83,7 +84,7 @@ def read_token(path: Path) -> str:
         finally:
             os.close(descriptor)
     except OSError as error:
-        raise _refusal(path, f"{error.strerror}; `healer serve` makes it at its start") from error
+        raise _refusal(path, _unreadable(error)) from error
     token = content.decode("ascii", "replace").strip()
     if not _TOKEN.fullmatch(token):
         # What it holds instead may be a secret of something else.
@@ -93,6 +94,16 @@ def read_token(path: Path) -> str:
             "`healer serve` makes one",
         )
     return token
+
+
+def _unreadable(error: OSError) -> str:
+    match error.errno:
+        case errno.ENOENT:
+            return f"{error.strerror}; `healer serve` makes it at its start"
+        case errno.ELOOP:
+            return "it is a symbolic link; allowed: a file of its own"
+        case _:
+            return f"{error.strerror}; allowed: a file that the user of `healer serve` can read"
 
 
 def _refusal(path: Path, why: str) -> ConfigError:

@@ -16,6 +16,8 @@ _CONNECT_WITHIN: Final = 2.0
 _ANSWER_WITHIN: Final = 10.0
 _EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
 _PREFIX: Final = "/network-healer"
+_FOR_THE_TOKEN: Final = frozenset({401, 403})
+"""Statuses by which a token is refused that is not known or may do too little."""
 
 
 class NoHealerError(HealerError):
@@ -28,7 +30,7 @@ class RefusedError(HealerError):
     def __init__(self, status: int, problem: dict[str, Any]) -> None:
         self.status = status
         self.problem = problem
-        super().__init__(str(problem.get("detail") or f"cannot: the healer answered {status}"))
+        super().__init__(str(problem["detail"]))
 
 
 class Client:
@@ -65,22 +67,33 @@ class Client:
             connection.request(method, f"{_PREFIX}{path}", body, headers)
             response = connection.getresponse()
             status, content = response.status, response.read()
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.IncompleteRead) as error:
             raise NoHealerError(
                 f"cannot reach a healer at {self._config.listen}: {_words(error)}; "
                 "start one with `healer serve`"
             ) from error
+        except http.client.HTTPException as error:
+            raise self._stranger() from error
         finally:
             connection.close()
         try:
             answer = json.loads(content)
         except ValueError as error:
-            raise NoHealerError(
-                f"cannot understand what answers at {self._config.listen}: it is no healer"
-            ) from error
-        if status >= http.client.BAD_REQUEST:
-            raise RefusedError(status, answer if isinstance(answer, dict) else {})
+            raise self._stranger() from error
+        refused = status >= http.client.BAD_REQUEST
+        # A healer answers with an object, and says why where it refuses.
+        if not isinstance(answer, dict) or (refused and "detail" not in answer):
+            raise self._stranger()
+        if refused:
+            if status in _FOR_THE_TOKEN and "Authorization" in headers:
+                file = token_path(self._config)
+                answer["detail"] = f"{answer['detail']} (the token sent is that of {file})"
+            raise RefusedError(status, answer)
         return answer
+
+    def _stranger(self) -> NoHealerError:
+        where = self._config.listen
+        return NoHealerError(f"cannot understand what answers at {where}: it is no healer")
 
     def _connection(self) -> http.client.HTTPConnection:
         host, port = self._config.endpoint
@@ -105,8 +118,10 @@ class Client:
         return headers | {"Content-Type": "application/json"} if acts else headers
 
 
-def _words(error: OSError | http.client.HTTPException) -> str:
+def _words(error: OSError | http.client.IncompleteRead) -> str:
     match error:
+        case http.client.IncompleteRead():
+            return "it hung up in the middle of its answer"
         case ConnectionRefusedError():
             return "nothing listens there, so none is running"
         case TimeoutError():

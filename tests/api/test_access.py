@@ -148,6 +148,26 @@ async def test_what_each_token_may_do(guarded: httpx.AsyncClient, book: TokenBoo
     assert (await guarded.get(stats, headers=bearer(TOKEN))).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "doing"), [("GET", "stats", "read"), ("POST", "pause", "act")]
+)
+async def test_a_token_that_is_not_known_is_told_from_none(
+    guarded: httpx.AsyncClient, method: str, path: str, doing: str
+) -> None:
+    async def detail(headers: dict[str, str]) -> str:
+        answer = await guarded.request(method, f"{PREFIX}/{path}", headers=headers)
+        assert answer.status_code == 401
+        return str(answer.json()["detail"])
+
+    assert await detail({}) == (
+        f"cannot {doing} without a token; send Authorization: Bearer <token>"
+    )
+    assert await detail(bearer("cd" * 32)) == (
+        f"cannot {doing} with a token that is not known here; allowed: that of the healer.token "
+        "beside this healer's log, or of `healer token create`"
+    )
+
+
 async def test_the_actor_of_an_event_is_the_name_of_the_token(
     guarded: httpx.AsyncClient, book: TokenBook, healer: Healer
 ) -> None:

@@ -49,8 +49,19 @@ def test_something_else_is_refused_and_not_shown(tmp_path: Path, content: bytes)
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
     make_token(tmp_path / "real")
     (tmp_path / "healer.token").symlink_to(tmp_path / "real")
-    with pytest.raises(ConfigError, match="cannot use the token file"):
+    with pytest.raises(ConfigError, match=r"cannot use .*it is a symbolic link; allowed: "):
         make_token(tmp_path / "healer.token")
+
+
+def test_where_there_is_none_who_makes_it_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file or directory; `healer serve` makes it"):
+        read_token(tmp_path / "healer.token")
+
+
+def test_one_that_cannot_be_read_is_not_for_serve_to_make(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="Not a directory; allowed: a file that the user of"):
+        read_token(tmp_path / "file" / "healer.token")
 
 
 def test_a_pipe_does_not_hold_us_up(tmp_path: Path) -> None:

@@ -14,10 +14,12 @@ import pytest
 
 from healer.errors import IssueConflictError, StoreError
 from healer.ports import Recorded
+from healer.store.checkpoint import Cadence
 from healer.store.codec import Codec, Encoded
 from healer.store.connection import connect
 from healer.store.feed import Feed
 from healer.store.ledger import Ledger
+from healer.store.notary import Sealing
 from healer.store.writer import Writer
 from tests import factory
 from tests.conftest import Until
@@ -29,23 +31,37 @@ class FailingLedger(Ledger):
     """Commits, and then says that it failed: what a lost fsync looks like."""
 
     failing: bool = True
-    stuck: str | None = None
-    unclosed: str | None = None
     held: threading.Event | None = None
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(self, *arguments: Any, **options: Any) -> None:
         self.groups: list[int] = []
+        # What is refused, and in which words.
+        self.refused: dict[str, str] = {}
+        super().__init__(*arguments, **options)
+
+    def _ask(self, what: str) -> None:
+        if what in self.refused:
+            raise sqlite3.OperationalError(self.refused[what])
+
+    def prove(self) -> None:
+        self._ask("prove")
+        super().prove()
+
+    def seal(self, *, closing: bool = False) -> None:
+        self._ask("seal")
+        super().seal(closing=closing)
+
+    def change_key(self) -> bytes:
+        self._ask("change_key")
+        return super().change_key()
 
     def checkpoint(self) -> None:
-        if self.stuck is not None:
-            raise sqlite3.OperationalError(self.stuck)
+        self._ask("checkpoint")
         super().checkpoint()
 
     def close(self) -> None:
         super().close()
-        if self.unclosed is not None:
-            raise sqlite3.OperationalError(self.unclosed)
+        self._ask("close")
 
     def append(self, group: Sequence[Sequence[Encoded]]) -> list[int | IssueConflictError]:
         self.groups.append(len(group))
@@ -60,15 +76,15 @@ class FailingLedger(Ledger):
 class House:
     """A writer with a clock of its own, whose ledgers are counted."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, sealing: Sealing | None = None) -> None:
         self.now = 100.0
         self.openings = 0
         self.heard: list[Recorded] = []
         self.released = False
-        self.reopen: Callable[[], Ledger] = lambda: Ledger(file, CODEC)
+        self.reopen: Callable[[], Ledger] = lambda: Ledger(file, CODEC, sealing=sealing)
         feed = Feed(self._read_nothing, poll=False)
         feed.listen(self.heard.extend)
-        self.first = FailingLedger(file, CODEC, lambda: "log-1")
+        self.first = FailingLedger(file, CODEC, lambda: "log-1", sealing=sealing)
         # As in a log that is in use, the ledger is not the last to have the file open.
         self._reader = connect(file, writing=False)
         self.writer = Writer(
@@ -207,7 +223,7 @@ async def test_what_failed_and_where_is_said_to_who_appends_and_to_who_asks(
 
 
 async def test_a_ledger_that_cannot_even_be_closed_is_let_go_of(house: House) -> None:
-    house.first.unclosed = "no"
+    house.first.refused["close"] = "no"
     with pytest.raises(StoreError, match=r"Input/output error \(OSError\); closing it: no$"):
         await house.append(1)
     house.now += 1.0
@@ -239,7 +255,7 @@ async def test_a_last_checkpoint_that_fails_is_told_and_the_lock_is_let_go_of(
 ) -> None:
     house.first.failing = False
     assert await house.append(1) == 1
-    house.first.stuck = "the disk is full"
+    house.first.refused["checkpoint"] = "the disk is full"
     with pytest.raises(StoreError) as failed:
         await house.close()
     assert str(failed.value) == f"cannot checkpoint {tmp_path / 'log.db'}: the disk is full"
@@ -294,4 +310,56 @@ async def test_what_waits_for_a_commit_is_committed_together_by_the_next(
     house.first.held.set()
     assert await asyncio.gather(first, *others) == [1, 2, 3, 4]
     assert house.first.groups == [1, 3]
+    await house.close()
+
+
+async def test_a_log_that_does_not_yet_work_again_says_why(
+    house: House, tmp_path: Path, until: Until
+) -> None:
+    with pytest.raises(StoreError):
+        await house.append(1)
+    again = FailingLedger(tmp_path / "log.db", CODEC)
+    again.refused["prove"] = "still no"
+    house.reopen = lambda: again
+    house.now += 1.0
+    why = "the last write failed: still no (OperationalError)"
+    await until.soon(lambda: house.writer.unavailable == why)
+    await house.close()
+
+
+async def test_a_key_that_could_not_be_changed_is_nobodys(house: House) -> None:
+    house.first.refused["change_key"] = "no room"
+    with pytest.raises(StoreError) as failed:
+        await house.writer.change_key()
+    why = "the last write failed: no room (OperationalError)"
+    assert str(failed.value).endswith(f": {why}")
+    assert house.writer.unavailable == why
+    await house.close()
+
+
+async def test_a_checkpoint_that_fails_is_said_though_what_it_covers_is_durable(
+    house: House, until: Until
+) -> None:
+    house.first.failing = False
+    house.first.refused["seal"] = "no room"
+    assert await house.append(1) == 1
+    why = "the last write failed: no room (OperationalError)"
+    await until.soon(lambda: house.writer.unavailable == why)
+    await house.close()
+
+
+@pytest.mark.parametrize("appending", [False, True])
+async def test_a_log_that_works_again_is_signed_within_the_period(
+    tmp_path: Path, until: Until, appending: bool
+) -> None:
+    file = tmp_path / "log.db"
+    house = House(file, Sealing(tmp_path / "key", Cadence(period=0.2)))
+    with pytest.raises(StoreError):
+        await house.append(1)
+    house.now += 1.0
+    if appending:
+        assert await house.append(2) == 2
+    with closing(connect(file, writing=False)) as reading:
+        last = "SELECT max(size) FROM checkpoint"
+        await until.soon(lambda: reading.execute(last).fetchone() == (1 + appending,))
     await house.close()

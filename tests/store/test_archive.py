@@ -130,6 +130,7 @@ async def test_facts_figures_and_proof_are_as_they_were(original, log):
     before = await views(original)
     done = log.archive(MIDDLE)
     assert 0 < done.events == done.last < len(FACTS)
+    assert done.unreturned is None
     assert log.rows() == len(FACTS) - done.events
     assert await read_all(log) == FACTS
     assert await views(log) == before
@@ -241,7 +242,9 @@ async def test_the_log_goes_on_and_is_archived_again(log):
         with pytest.raises(IssueConflictError, match=f"is at version {version + 1}"):
             await opened.append([facts[-1].event])
         assert (await opened.stream(name))[-1] == facts[-1].event
-    assert log.archive(MIDDLE).events == 0
+    nothing = log.archive(MIDDLE)
+    assert (nothing.events, nothing.last, nothing.path) == (0, first.last, None)
+    assert (nothing.size, nothing.freed, nothing.unreturned) == (0, 0, None)
     second = log.archive(LATER)
     assert second.last > first.last
     assert await read_all(log) == facts
@@ -489,6 +492,43 @@ def test_a_log_with_a_damaged_event_is_not_archived(log):
     assert log.rows() == len(FACTS)
 
 
+def test_a_broken_log_is_not_archived(file: FileLog) -> None:
+    last = len(FACTS)
+    file.forge(f"UPDATE event SET topic = 'x' WHERE position = {last}")  # noqa: S608
+    with pytest.raises(StoreError) as refused:
+        file.archive(LATER)
+    assert str(refused.value) == (
+        f"cannot archive {file.file}: event {last} does not match its hash; nothing was moved"
+    )
+
+
+def test_a_log_on_a_disk_that_cannot_be_written_is_not_archived(
+    file: FileLog, small_disk: Path
+) -> None:
+    copy = file.copy(small_disk)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(StoreError, match=r"^cannot open .*: it is not writable for us$"):
+        copy.archive(LATER)
+
+
+async def test_one_event_is_archived_far_from_the_log(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    log = Log()
+    log.register()
+    kept = FileLog(tmp_path / "log.db")
+    await kept.write(log.facts)
+    size = kept.file.stat().st_size
+    place = tmp_path_factory.mktemp("far") / "from" / "it"
+    done = kept.archive(LATER, directory=place)
+    assert (done.events, done.last, done.held_by, done.unreturned) == (1, 1, None, None)
+    assert done.path is not None
+    assert done.path.parent == place
+    assert done.freed == max(0, size - kept.file.stat().st_size)
+    assert await read_all(kept) == log.facts
+    assert check(kept).events == 1
+
+
 @pytest.fixture
 def archived(log: KeptLog) -> tuple[KeptLog, Archived]:
     return log, log.archive(MIDDLE)
@@ -577,10 +617,13 @@ def test_a_prefix_deleted_without_a_signature_is_found(log):
 
 def test_a_file_that_the_log_does_not_know_is_never_removed(log):
     log.place.mkdir()
-    foreign = log.place / "events-000000000001-000000000009.parquet"
-    foreign.write_bytes(b"somebody's")
+    names = ("000000000001-000000000009", f"000000000001-{len(FACTS) + 1:012}", "somewhere")
+    foreign = [log.place / f"events-{name}.parquet" for name in names]
+    for path in foreign:
+        path.write_bytes(b"somebody's")
     log.archive(MIDDLE)
-    assert foreign.read_bytes() == b"somebody's"
+    for path in foreign:
+        assert path.read_bytes() == b"somebody's"
 
 
 def test_what_a_run_that_died_has_left_is_removed_where_the_log_still_has_it(

@@ -42,7 +42,7 @@ from healer.store.codec import Codec
 from healer.store.cold import Segment
 from healer.store.key import KeyFile, public
 from healer.store.ledger import Ledger
-from healer.store.notary import Sealing
+from healer.store.notary import Notary, Sealing
 from healer.store.witness import FileWitness
 from replay.verify import Report, verify
 from tests import factory
@@ -497,6 +497,34 @@ async def test_a_witness_that_joins_late_hears_of_the_newest(file: Path) -> None
         assert heard == notes(file)[-1:]
 
 
+def test_a_witness_hears_of_a_checkpoint_once(file: Path) -> None:
+    heard: list[str] = []
+    clock = Clock()
+    sealing = Sealing(key_of(file), Cadence(period=60), heard.append, clock)
+    with closing(ledger(file, sealing)) as log:
+        log.append([[CODEC.encode(event) for event in started(1, 1)]])
+        clock.now += 20
+        log.seal()
+        assert heard == notes(file)
+        assert log.until_seal() == 40
+
+
+def test_a_witness_that_did_not_hear_is_told_again_a_period_later(file: Path) -> None:
+    def deaf(note: str) -> None:
+        raise ConnectionError("nobody is there")
+
+    clock = Clock()
+    with closing(ledger(file, Sealing(key_of(file), Cadence(period=60), deaf, clock))) as log:
+        clock.now += 20
+        assert log.until_seal() == 40
+
+
+def test_of_a_log_that_has_no_checkpoint_none_covers_anything(tmp_path: Path) -> None:
+    notary = Notary(Sealing(tmp_path / "key"), "log-1", None)
+    assert (notary.size, notary.unwitnessed, notary.unrotated) == (-1, None, None)
+    assert notary.wait(0) == 0.0
+
+
 # --- the key ------------------------------------------------------------------------------------
 
 
@@ -804,7 +832,10 @@ def test_a_restart_behind_a_hand_over_begins_a_new_time(file: Path) -> None:
         signed(log, 1)
     with closing(dated(file, "2026-04-30T12:00:00.000Z")) as log:
         signed(log, 2)
-    assert labels(file) == [(0, 1, False), (1, 1, True), (2, 2, False)]
+        # Since the hand-over, not since the restart.
+        Dated.now = "2026-05-01T12:00:00.000Z"
+        signed(log, 3)
+    assert labels(file) == [(0, 1, False), (1, 1, True), (2, 2, False), (3, 2, True)]
 
 
 def test_a_new_key_that_cannot_be_kept_leaves_the_old_one_signing(file: Path) -> None:

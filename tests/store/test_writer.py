@@ -65,6 +65,7 @@ class FailingLedger(Ledger):
 
     def append(self, group: Sequence[Sequence[Encoded]]) -> list[int | IssueConflictError]:
         self.groups.append(len(group))
+        self._ask("append")
         if self.held is not None:
             self.held.wait(60)
         outcomes = super().append(group)
@@ -362,4 +363,31 @@ async def test_a_log_that_works_again_is_signed_within_the_period(
     with closing(connect(file, writing=False)) as reading:
         last = "SELECT max(size) FROM checkpoint"
         await until.soon(lambda: reading.execute(last).fetchone() == (1 + appending,))
+    await house.close()
+
+
+async def test_a_commit_that_is_not_on_the_disk_is_not_missed(house: House) -> None:
+    house.first.failing = False
+    assert await house.append(1) == 1
+    house.first.refused["append"] = "no room"
+    with pytest.raises(StoreError, match="no room"):
+        await house.append(2)
+    house.now += 1.0
+    assert await house.append(2) == 2
+    assert [recorded.position for recorded in house.heard] == [1, 2]
+    await house.close()
+
+
+async def test_what_was_taken_away_from_a_log_that_failed_is_named(
+    house: House, tmp_path: Path
+) -> None:
+    with pytest.raises(StoreError):
+        await house.append(1)
+    wal = tmp_path / "log.db-wal"
+    wal.rename(tmp_path / "elsewhere")
+    lost = f"{wal} was taken away while it was open: No such file or directory"
+    with pytest.raises(StoreError) as failed:
+        await house.append(2)
+    assert str(failed.value) == f"cannot append to {tmp_path / 'log.db'}: {lost}"
+    (tmp_path / "elsewhere").rename(wal)
     await house.close()

@@ -121,11 +121,11 @@ class StoredArchive(Generic[_C]):
                 if segment.last <= after or segment.first > until:
                     continue
                 with refusals(f"read the archive {segment.path}"):
-                    if digest_of(segment) != segment.digest:
+                    if digest_of(segment.path) != segment.digest:
                         raise StoreError(
                             f"the archive {segment.path} does not hold what was signed"
                         )
-                for batch in cold.batches(segment):
+                for batch in cold.batches(segment.path):
                     # Who opened the log later may find here what was in the table before.
                     if rows := [row for row in batch if after < row[0] <= until]:
                         yield rows

@@ -20,7 +20,17 @@ from typing import Any, Final, NamedTuple
 from healer.errors import StoreError
 from healer.store.schema import archived_end
 
-__all__ = ["COLUMNS", "GROUP", "Cold", "Row", "Segment", "digest_of", "parquet", "segments_of"]
+__all__ = [
+    "COLUMNS",
+    "GROUP",
+    "Cold",
+    "Row",
+    "Segment",
+    "digest_of",
+    "parquet",
+    "segments_of",
+    "streams_of",
+]
 
 Row = tuple[int, str, int, str, int, bytes, bytes]
 """Position, stream, version, topic, time (microseconds since 1970), body, hash."""
@@ -47,12 +57,17 @@ class Segment(NamedTuple):
     @property
     def streams(self) -> Path:
         """The file of the streams that go on."""
-        return self.path.with_name(self.path.name.replace("events-", "streams-", 1))
+        return streams_of(self.path)
 
     @property
     def here(self) -> bool:
         """Whether both files are where they should be."""
         return self.path.exists() and self.streams.exists()
+
+
+def streams_of(path: Path) -> Path:
+    """The file of the streams that go on, beside that of the events in `path`."""
+    return path.with_name(path.name.replace("events-", "streams-", 1))
 
 
 def segments_of(connection: sqlite3.Connection, file: Path) -> tuple[Segment, ...]:
@@ -89,14 +104,14 @@ def parquet() -> tuple[Any, Any]:
         ) from error
 
 
-def digest_of(segment: Segment) -> bytes:
-    """SHA-256 of the bytes of both files.
+def digest_of(events: Path) -> bytes:
+    """SHA-256 of the bytes of both files of an archive, whose events are in `events`.
 
     Raises:
         OSError: one of them cannot be read.
     """
     digest = sha256()
-    for path in (segment.path, segment.streams):
+    for path in (events, streams_of(events)):
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
@@ -154,10 +169,10 @@ class Cold:
         meet = cold and warm and warm[0][0] == cold[-1][0] + 1
         return [*cold, *warm][:limit] if meet else cold or warm
 
-    def batches(self, segment: Segment) -> Iterator[list[Row]]:
-        """All events of one archive, in order of position; raises as `rows`."""
-        for group in range(self._count(segment.path)):
-            yield self._group(segment.path, group)
+    def batches(self, events: Path) -> Iterator[list[Row]]:
+        """All events in one file, in order of position; raises as `rows`."""
+        for group in range(self._count(events)):
+            yield self._group(events, group)
 
     def stream(self, stream: str) -> list[Row]:
         """The archived events of a stream that goes on, in order of version; of an issue, which

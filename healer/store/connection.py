@@ -81,7 +81,7 @@ def create_file(file: Path) -> None:
     """
     with refusals(f"create {file}"):
         try:
-            os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+            os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         except FileExistsError:
             return
 

@@ -108,7 +108,7 @@ class KeyFile:
 
     def _read(self, path: Path) -> Ed25519PrivateKey:
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             with os.fdopen(descriptor, "rb") as file:
                 status = os.fstat(descriptor)
                 if not stat.S_ISREG(status.st_mode):
@@ -141,7 +141,7 @@ class KeyFile:
         try:
             with suppress(FileNotFoundError):
                 path.unlink()
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
                 file.flush()
@@ -158,7 +158,7 @@ class KeyFile:
             raise StoreError(f"cannot replace {self.path}: {error.strerror}") from error
 
     def _sync_directory(self) -> None:
-        descriptor = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = os.open(self.path.parent, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:

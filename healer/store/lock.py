@@ -24,7 +24,7 @@ class Lock:
     def __init__(self, file: Path) -> None:
         path = file.with_name(f"{file.name}.lock")
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise StoreError(f"cannot open {file}: {path}: {error.strerror}") from error
         try:

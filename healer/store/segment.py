@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 
 from healer.errors import StoreError
 from healer.store.chain import Link, first_break, genesis
-from healer.store.cold import COLUMNS, GROUP, Cold, Row, Segment, digest_of, parquet
+from healer.store.cold import COLUMNS, GROUP, Cold, Row, Segment, digest_of, parquet, streams_of
 from healer.store.cut import Cut
 
 __all__ = ["Progress", "Warm", "tidy", "write"]
@@ -44,18 +44,17 @@ def tidy(warm: Warm, place: Path, known: Sequence[Segment]) -> None:
         last = path.stem.rpartition("-")[2]
         if path in named or not last.isdigit():
             continue
-        left = Segment(0, int(last), b"", b"", path)
         stored = warm.hash_at(int(last))
-        if stored is not None and stored == _last_hash(left):
+        if stored is not None and stored == _last_hash(path):
             path.unlink()
-            left.streams.unlink(missing_ok=True)
+            streams_of(path).unlink(missing_ok=True)
 
 
-def _last_hash(segment: Segment) -> bytes | None:
-    cold = Cold([segment])
+def _last_hash(events: Path) -> bytes | None:
+    cold = Cold(())
     last: bytes | None = None
     try:
-        for batch in cold.batches(segment):
+        for batch in cold.batches(events):
             last = batch[-1][-1]
     except (StoreError, LookupError):
         return None
@@ -80,32 +79,33 @@ def write(
     """
     name = f"events-{cut.first:012}-{cut.last:012}.parquet"
     head = warm.hash_at(cut.last) or b""
-    fresh = Segment(cut.first, cut.last, head, b"", place / f".new-{name}")
+    events = place / f".new-{name}"
+    streams = streams_of(events)
     total = cut.last - cut.first + 1
     try:
-        _fill(fresh.path, warm.rows(cut.last), lambda done: on_progress(done, total))
-        _fill(fresh.streams, _going_on(warm, cut), lambda _done: None)
-        cold = Cold([fresh])
+        _fill(events, warm.rows(cut.last), lambda done: on_progress(done, total))
+        _fill(streams, _going_on(warm, cut), lambda _done: None)
+        cold = Cold(())
         try:
             previous = known[-1].head if known else genesis(warm.log_id)
             links = (
                 Link(position, stream, version, topic, body, stored)
-                for batch in cold.batches(fresh)
+                for batch in cold.batches(events)
                 for position, stream, version, topic, _, body, stored in batch
             )
             broken = first_break(links, after=cut.first - 1, previous=previous)
         finally:
             cold.close()
         _require(broken is None, cut, broken)
-        segment = Segment(cut.first, cut.last, head, digest_of(fresh), place / name)
+        segment = Segment(cut.first, cut.last, head, digest_of(events), place / name)
         known_name = segment.path.exists() or segment.streams.exists()
         _require(not known_name, cut, f"{segment.path} is there and is not of this log")
-        fresh.path.replace(segment.path)
-        fresh.streams.replace(segment.streams)
+        events.replace(segment.path)
+        streams.replace(segment.streams)
         _sync(place)
         _sync(place.parent)
     except BaseException:
-        for path in (fresh.path, fresh.streams):
+        for path in (events, streams):
             path.unlink(missing_ok=True)
         raise
     return segment
@@ -138,7 +138,7 @@ def _fill(path: Path, batches: Iterator[list[Row]], on_progress: Callable[[int],
         "hash": arrow.binary(32),
     }
     schema = arrow.schema([arrow.field(name, types[name], nullable=False) for name in COLUMNS])
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     done = 0
     with os.fdopen(descriptor, "wb", buffering=0) as file:
         writer: Any = writing.ParquetWriter(
@@ -167,7 +167,7 @@ def _fill(path: Path, batches: Iterator[list[Row]], on_progress: Callable[[int],
 
 
 def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

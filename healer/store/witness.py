@@ -37,7 +37,7 @@ class FileWitness:
             OSError: it could not be written.
         """
         line = ("\n" if self._torn else "") + json.dumps(note) + "\n"
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK
         descriptor = os.open(self.path, flags, 0o600)
         try:
             self._torn = True

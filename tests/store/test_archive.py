@@ -209,6 +209,10 @@ async def test_an_issue_that_is_open_goes_on_across_the_cut(empty, absent):
         assert empty.archive(LATER).last == len(log.facts)
         assert await read_all(empty) == log.facts
         assert check(empty).events == len(log.facts)
+        # What ended in an archive is not taken for open because an older one says that it was.
+        async with empty.open() as opened:
+            assert opened.broken is None
+            assert await opened.open_issues() == {"search_api": "issue-0003"}
 
 
 async def test_an_issue_that_ended_behind_the_date_keeps_what_follows_it(empty):
@@ -222,6 +226,17 @@ async def test_an_issue_that_ended_behind_the_date_keeps_what_follows_it(empty):
     done = empty.archive(date)
     assert (done.last, done.held_by) == (held_position(log.facts, held.id) - 1, held.id)
     check(empty)
+
+
+async def test_an_issue_that_began_with_the_last_older_event_is_kept_with_the_rest_of_it(empty):
+    log = Log()
+    log.register()
+    held = log.detect("search_api")
+    date = log.now
+    held.diagnose().fail("no_playbook")
+    await empty.write(log.facts)
+    done = empty.archive(date)
+    assert (done.last, done.held_by) == (held_position(log.facts, held.id) - 1, held.id)
 
 
 def held_position(facts: Sequence[Recorded], issue: str) -> int:
@@ -636,9 +651,13 @@ def test_what_a_run_that_died_has_left_is_removed_where_the_log_still_has_it(
     for path in dead.place.iterdir():
         shutil.copy(path, log.place / path.name)
         (log.place / f".new-{path.name}").write_bytes(b"half")
+    # In whichever order the directory gives them.
+    foreign = {f"events-{name}.parquet" for name in "abcdefgh"}
+    for name in foreign:
+        (log.place / name).write_bytes(b"somebody's")
     whole = log.archive(LATER)
     assert whole.path is not None
-    left = {whole.path.name, whole.path.name.replace("events-", "streams-")}
+    left = {whole.path.name, whole.path.name.replace("events-", "streams-")} | foreign
     assert {path.name for path in log.place.iterdir()} == left
     # A second run has nothing to remove: what is named by a signature stays.
     assert log.archive(LATER).events == 0

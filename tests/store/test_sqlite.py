@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
-from contextlib import aclosing, closing
+from contextlib import aclosing, closing, suppress
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from healer.store import SqliteLog
 from healer.store.chain import genesis, link
 from healer.store.codec import Codec
 from healer.store.ledger import Ledger
+from healer.store.lock import Lock
 from tests import factory
 from tests.conftest import ROOT, Processes, Until
 
@@ -571,3 +572,13 @@ def test_a_lock_that_cannot_be_taken_is_named(file: Path) -> None:
     file.with_name("log.db.lock").mkdir()
     with pytest.raises(StoreError, match=r"cannot open .*log\.db\.lock: Is a directory"):
         opened(file)
+
+
+def test_a_lock_that_cannot_be_written_is_named(small_disk: Path) -> None:
+    with (small_disk / "ballast").open("wb", buffering=0) as ballast, suppress(OSError):
+        while True:
+            ballast.write(bytes(1 << 16))
+    file = small_disk / "log.db"
+    with pytest.raises(StoreError) as refused:
+        Lock(file)
+    assert str(refused.value) == f"cannot lock {file}.lock: No space left on device"

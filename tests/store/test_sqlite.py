@@ -14,12 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from healer.errors import StoreBusyError, StoreError
+from healer.errors import IssueConflictError, StoreBusyError, StoreError
 from healer.store import SqliteLog
 from healer.store.chain import genesis, link
 from healer.store.codec import Codec
+from healer.store.connection import connect
 from healer.store.ledger import Ledger
 from healer.store.lock import Lock
+from healer.store.tail import Tail, inspect
 from tests import factory
 from tests.conftest import ROOT, Processes, Until
 
@@ -157,6 +159,19 @@ async def test_an_event_is_not_changed_by_accident(file: Path, statement: str) -
     await filled(file, 2)
     with pytest.raises(sqlite3.IntegrityError, match="the log is immutable"):
         edit(file, statement)
+
+
+async def test_rows_are_what_is_stored(file: Path) -> None:
+    await filled(file, 4)
+    with closing(sqlite3.connect(file)) as connection:
+        stored = connection.execute(
+            "SELECT position, stream, version, topic, time, body, hash FROM event ORDER BY position"
+        ).fetchall()
+    async with SqliteLog.open_readonly(file) as log:
+        assert await log.rows() == stored
+        assert await log.rows(after=1, limit=2) == stored[1:3]
+        assert await log.rows(after=4) == []
+        assert (log.file, log.source) == (file, file)
 
 
 async def test_open_issues_are_made_anew_from_the_log(file: Path) -> None:
@@ -418,6 +433,31 @@ async def test_a_damaged_page_is_noticed(file: Path) -> None:
         assert log.broken is not None
 
 
+async def test_a_damaged_file_has_a_tail_that_is_broken_from_its_beginning(file: Path) -> None:
+    await filled(file, 40)
+    whole = contents(file)
+    write(file, whole[: 2 * 4096] + bytes(4096) + whole[3 * 4096 :])
+    with closing(connect(file, writing=False)) as connection:
+        found = inspect(connection)
+    assert (found.position, found.hash) == (0, b"")
+    assert found.broken is not None
+    assert found.broken.startswith("the file is damaged: ")
+
+
+def test_damage_in_a_file_that_is_too_large_to_be_looked_at_is_found_on_reading(file: Path) -> None:
+    codec = Codec()
+    with closing(Ledger(file, codec, lambda: "log-1")) as ledger:
+        for version in range(1, 41):
+            event = factory.playbook_started(stream="i1", version=version)
+            ledger.append([[codec.encode(event.model_copy(update={"playbook": "x" * 500_000}))]])
+    whole = contents(file)
+    assert len(whole) > 16 << 20
+    write(file, whole[: 12 << 20] + bytes(len(whole) - (12 << 20)))
+    with closing(connect(file, writing=False)) as connection:
+        found = inspect(connection)
+    assert found == Tail(0, b"", "the file is damaged: database disk image is malformed")
+
+
 # --- a disk that fails ---------------------------------------------------------------------------
 
 
@@ -506,6 +546,22 @@ async def test_a_failed_write_is_never_reported_as_done(file: Path, processes: P
             stream, version, position = line.split()
             (recorded,) = await log.read(after=int(position) - 1, limit=1)
             assert recorded.event.event_id == f"{stream}/{version}"
+
+
+async def test_a_log_that_failed_is_opened_again_as_it_was(file: Path, until: Until) -> None:
+    async with opened(file) as log:
+        await log.append([factory.issue_detected(stream="i1")])
+        full = "BEGIN SELECT RAISE(ABORT, 'no room'); END"
+        edit(file, f"CREATE TRIGGER full BEFORE INSERT ON event {full}")
+        with pytest.raises(StoreError, match="no room"):
+            await log.append([factory.playbook_started(stream="i2", version=1)])
+        edit(file, "DROP TRIGGER full")
+        await until.soon(lambda: log.unavailable is None)
+        assert log.broken is None
+        with pytest.raises(IssueConflictError, match="its issue i1 is open"):
+            await log.append([factory.issue_detected(stream="i2")])
+        await log.change_key()
+        assert await log.append([factory.playbook_started(stream="i1", version=2)]) == 2
 
 
 async def test_a_log_that_vanished_is_not_made_anew(small_disk: Path, until: Until) -> None:

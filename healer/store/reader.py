@@ -65,7 +65,7 @@ class Reader:
         try:
             self._pool.submit(self._connection).result()
         except StoreError:
-            self._pool.shutdown(wait=True)
+            self._pool.shutdown()
             raise
 
     async def read(self, after: int, limit: int) -> list[Recorded]:
@@ -174,7 +174,7 @@ class Reader:
     def close(self) -> None:
         """Wait for the reads that run, then close the connections; blocking."""
         self._closed = True
-        self._pool.shutdown(wait=True)
+        self._pool.shutdown()
         while self._connections:
             self._connections.pop().close()
         self._archive.close()

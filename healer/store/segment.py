@@ -156,7 +156,7 @@ def _fill(path: Path, batches: Iterator[list[Row]], on_progress: Callable[[int],
                     for name, column in zip(COLUMNS, columns, strict=True)
                 ]
                 table = arrow.Table.from_arrays(arrays, schema=schema)
-                writer.write_table(table, row_group_size=max(len(batch), 1))
+                writer.write_table(table)
                 done += len(batch)
                 on_progress(done)
             writer.close()

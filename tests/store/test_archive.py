@@ -22,7 +22,9 @@ from healer.errors import IssueConflictError, StoreBusyError, StoreError
 from healer.ports import Recorded
 from healer.store.archive import Archived
 from healer.store.archive import archive as archive_file
-from healer.store.cold import COLUMNS, GROUP
+from healer.store.cold import COLUMNS, GROUP, Row
+from healer.store.cut import Cut
+from healer.store.segment import write
 from projections import ALL
 from replay.export import export
 from replay.rebuild import rebuild
@@ -352,6 +354,49 @@ def test_how_far_it_is_is_told(file):
     assert archive_file(file.file, MIDDLE).events == 0
 
 
+class StoppedError(Exception):
+    """By whoever looks on."""
+
+
+def test_a_run_that_is_stopped_leaves_nothing(file: FileLog) -> None:
+    def stop(done: int, total: int) -> None:
+        raise StoppedError
+
+    with pytest.raises(StoppedError):
+        archive_file(file.file, LATER, on_progress=stop)
+    assert list(file.place.iterdir()) == []
+    assert check(file).events == len(FACTS)
+
+
+class InBatches:
+    """The events of a log in SQLite, a hundred at a time."""
+
+    log_id = "log-1"
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def hash_at(self, position: int) -> bytes | None:
+        query = "SELECT hash FROM event WHERE position = ?"
+        return bytes(self._connection.execute(query, (position,)).fetchone()[0])
+
+    def rows(self, last: int) -> Iterator[list[Row]]:
+        found = self._connection.execute("SELECT * FROM event WHERE position <= ?", (last,))
+        while batch := found.fetchmany(100):
+            yield batch
+
+    def stream(self, stream: str, version: int) -> list[Row]:
+        raise AssertionError("no stream goes on")
+
+
+def test_each_step_says_how_far_all_of_them_are(file: FileLog, tmp_path: Path) -> None:
+    steps: list[tuple[int, int]] = []
+    with closing(sqlite3.connect(file.file)) as connection:
+        cut = Cut(1, 250, None, {})
+        write(InBatches(connection), tmp_path, cut, (), lambda *step: steps.append(step))
+    assert steps == [(100, 250), (200, 250), (250, 250)]
+
+
 async def test_an_export_reads_through_the_archive(original, log, tmp_path):
     log.archive(MIDDLE)
     for each, name in ((original, "a"), (log, "b")):
@@ -577,6 +622,19 @@ async def test_who_needs_all_of_the_past_is_told_which_archive_is_not_there(arch
         aside.rename(path)
 
 
+async def test_files_are_looked_for_first_where_they_were_written(file, tmp_path):
+    done = file.archive(MIDDLE, directory=tmp_path / "cold")
+    (tmp_path / "log.db.archive").mkdir()
+    copy = tmp_path / "log.db.archive" / done.path.name
+    copy.write_bytes(b"somebody's")
+    assert await read_all(file) == FACTS
+    copy.unlink()
+    done.path.unlink()
+    async with file.reading() as opened:
+        with pytest.raises(StoreError, match=rf"cannot read the archive {done.path}: "):
+            await opened.read(after=0)
+
+
 async def test_files_that_were_moved_beside_the_log_are_found(file, tmp_path):
     done = file.archive(MIDDLE, directory=tmp_path / "cold")
     assert done.path.parent == tmp_path / "cold"
@@ -641,8 +699,9 @@ def test_a_file_that_the_log_does_not_know_is_never_removed(log):
         assert path.read_bytes() == b"somebody's"
 
 
+@pytest.mark.parametrize("halved", [False, True])
 def test_what_a_run_that_died_has_left_is_removed_where_the_log_still_has_it(
-    log: KeptLog, in_a_file: FileLog, tmp_path: Path
+    log: KeptLog, in_a_file: FileLog, tmp_path: Path, halved: bool
 ) -> None:
     (tmp_path / "twin").mkdir()
     dead = in_a_file.copy(tmp_path / "twin")
@@ -651,6 +710,9 @@ def test_what_a_run_that_died_has_left_is_removed_where_the_log_still_has_it(
     for path in dead.place.iterdir():
         shutil.copy(path, log.place / path.name)
         (log.place / f".new-{path.name}").write_bytes(b"half")
+    if halved:
+        for path in log.place.glob("streams-*"):
+            path.unlink()
     # In whichever order the directory gives them.
     foreign = {f"events-{name}.parquet" for name in "abcdefgh"}
     for name in foreign:

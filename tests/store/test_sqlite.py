@@ -21,6 +21,7 @@ from healer.store.codec import Codec
 from healer.store.connection import connect
 from healer.store.ledger import Ledger
 from healer.store.lock import Lock
+from healer.store.reader import select
 from healer.store.tail import Tail, inspect
 from tests import factory
 from tests.conftest import ROOT, Processes, Until
@@ -104,7 +105,8 @@ async def test_the_threads_of_a_log_have_names_and_end_with_it(file: Path) -> No
     before = set(threading.enumerate())
     async with opened(file) as log:
         await log.append([factory.playbook_started(version=1)])
-        await log.read()
+        # However many ask at once.
+        await asyncio.gather(*(log.read() for _ in range(20)))
         names = {thread.name.rstrip("_01") for thread in set(threading.enumerate()) - before}
         assert names == {"healer-log-writer", "healer-log-reader"}
     assert set(threading.enumerate()) <= before
@@ -192,6 +194,11 @@ async def test_an_event_of_a_later_version_is_named(file: Path) -> None:
             await log.read()
         with pytest.raises(StoreError, match="cannot read event 1: "):
             await log.stream("i1")
+    with (
+        closing(connect(file, writing=False)) as connection,
+        pytest.raises(StoreError, match=r"^cannot read event 1: topic issue\.foo\.v9 is not"),
+    ):
+        select(connection, Codec(), after=0, limit=1)
 
 
 _FORGETFUL = """

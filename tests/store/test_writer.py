@@ -122,7 +122,10 @@ async def test_a_failed_commit_is_looked_for_and_told_to_the_listeners(house: Ho
     assert house.heard == []
     house.now += 1.0
     assert await house.append(2) == 2
-    assert [recorded.position for recorded in house.heard] == [1, 2]
+    assert house.heard == [
+        Recorded(version, factory.playbook_started(stream="i1", version=version))
+        for version in (1, 2)
+    ]
     assert house.writer.unavailable is None
     await house.close()
     assert house.released

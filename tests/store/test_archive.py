@@ -587,6 +587,11 @@ async def test_one_event_is_archived_far_from_the_log(
     assert done.freed == max(0, size - kept.file.stat().st_size)
     assert await read_all(kept) == log.facts
     assert check(kept).events == 1
+    log.register(port=8221)
+    await kept.write(log.facts[1:])
+    async with kept.reading() as opened:
+        stream = log.facts[0].event.originator_id
+        assert await opened.stream(stream) == [each.event for each in log.facts]
 
 
 @pytest.fixture

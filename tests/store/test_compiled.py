@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import random
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, cast
 
 import msgspec
 import orjson
@@ -13,7 +13,7 @@ import pytest
 from annotated_types import Le
 from pydantic import field_validator
 
-from healer.domain.events import Event, IssueEvent
+from healer.domain.events import Event, IssueDetected, IssueEvent, ProcessAdopted
 from healer.domain.value import Value
 from healer.errors import StoreError
 from healer.store import compiled
@@ -33,7 +33,7 @@ FACTS = [CODEC.encode(fact) for fact in factory.every_fact()]
 ODD = (None, True, 0, -1, 1.5, 2**70, "", "x", "2026-13-01T00:00:00Z", [], ["x", 1], {}, {"x": []})
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def reader() -> CompiledReader:
     return CompiledReader(CODEC, light_types())
 
@@ -44,16 +44,21 @@ def said_by(event: Any) -> dict[str, Any]:
     return {name: told[name] for name in told if name[0] != " "}
 
 
-@pytest.mark.parametrize("fact", FACTS, ids=lambda fact: fact.topic)
-def test_every_event_is_read_as_the_codec_reads_it(reader: CompiledReader, fact: Encoded) -> None:
+def says_the_same(reader: CompiledReader, fact: Encoded) -> None:
     found = reader.decode(fact.stream, fact.version, fact.topic, fact.body, 1)
     assert found.REAL is type(fact.event)
+    assert type(found).__module__ == compiled.__name__
     assert (found.event_id, found.TOPIC) == (fact.event.event_id, fact.topic)
     assert said_by(found) == orjson.loads(fact.body)
     for name in type(fact.event).model_fields:
         value = getattr(fact.event, name)
         if not isinstance(value, Value | tuple):
             assert getattr(found, name) == value
+
+
+@pytest.mark.parametrize("fact", FACTS, ids=lambda fact: fact.topic)
+def test_every_event_is_read_as_the_codec_reads_it(reader: CompiledReader, fact: Encoded) -> None:
+    says_the_same(reader, fact)
 
 
 def spoiled(value: Any, chance: random.Random) -> Any:
@@ -86,17 +91,30 @@ def harmed(fact: Encoded, count: int) -> Iterator[bytes]:
         yield bytes(body)
 
 
-@pytest.mark.parametrize("fact", FACTS, ids=lambda fact: fact.topic)
-def test_what_it_takes_the_codec_takes(reader: CompiledReader, fact: Encoded) -> None:
+def refused_by_both(reader: CompiledReader, fact: Encoded, count: int) -> int:
+    """How many bodies, of twice `count`, the codec refuses; what it refuses, the struct does."""
     refused = 0
-    for body in harmed(fact, 400):
+    for body in harmed(fact, count):
         found = reader.read(fact.topic, body)
         try:
             CODEC.decode(fact.stream, fact.version, fact.topic, body, place="it")
         except StoreError:
             refused += 1
             assert found is None, body
-    assert refused > 100
+    return refused
+
+
+@pytest.mark.parametrize("fact", FACTS, ids=lambda fact: fact.topic)
+def test_what_it_takes_the_codec_takes(reader: CompiledReader, fact: Encoded) -> None:
+    assert refused_by_both(reader, fact, 400) > 100
+
+
+def test_what_an_escape_may_hide_is_left_to_the_codec(reader: CompiledReader) -> None:
+    fact = next(each for each in FACTS if each.topic == "issue.verified.v1")
+    for text, sure in ((r"a \"name\"", True), (r"\u006e", False), (r"\ud800", False)):
+        body = fact.body.replace(b'"actor":"watchdog"', b'"actor":"%b"' % text.encode())
+        assert body != fact.body
+        assert (reader.read(fact.topic, body) is not None) is sure
 
 
 @pytest.mark.parametrize("topic", ["issue.verified.v9", "", "healer.domain.events:Event"])
@@ -149,10 +167,7 @@ def test_rows_that_cannot_be_read_are_told_of_in_their_place(reader: CompiledRea
     assert "originator_version" in str(third.event.error)
 
 
-@pytest.mark.parametrize("fact", FACTS, ids=lambda fact: fact.topic)
-def test_what_a_body_leaves_out_is_what_the_model_says(
-    reader: CompiledReader, fact: Encoded
-) -> None:
+def fills_in(reader: CompiledReader, fact: Encoded) -> None:
     told = orjson.loads(fact.body)
     fields = type(fact.event).model_fields
     least = orjson.dumps({name: told[name] for name in told if fields[name].is_required()})
@@ -163,7 +178,13 @@ def test_what_a_body_leaves_out_is_what_the_model_says(
 
 
 @pytest.mark.parametrize("fact", FACTS, ids=lambda fact: fact.topic)
-def test_a_light_value_is_shown_as_the_real_one(reader: CompiledReader, fact: Encoded) -> None:
+def test_what_a_body_leaves_out_is_what_the_model_says(
+    reader: CompiledReader, fact: Encoded
+) -> None:
+    fills_in(reader, fact)
+
+
+def shows_values(reader: CompiledReader, fact: Encoded) -> None:
     found = reader.decode(fact.stream, fact.version, fact.topic, fact.body, 1)
     values = [name for name, value in fact.event if isinstance(value, Value)]
     for name in values:
@@ -171,6 +192,47 @@ def test_a_light_value_is_shown_as_the_real_one(reader: CompiledReader, fact: En
         assert as_json(plain(light)) == as_json(plain(real)) == real.model_dump(mode="json")
         spare = real.model_dump(mode="json", exclude_defaults=True)
         assert as_json(sparse(light)) == as_json(sparse(real)) == spare
+
+
+@pytest.mark.parametrize("fact", FACTS, ids=lambda fact: fact.topic)
+def test_a_light_value_is_shown_as_the_real_one(reader: CompiledReader, fact: Encoded) -> None:
+    shows_values(reader, fact)
+
+
+def test_what_is_compiled_anew_says_the_same() -> None:
+    reader = CompiledReader(CODEC, light_types())
+    for fact in FACTS:
+        says_the_same(reader, fact)
+        fills_in(reader, fact)
+        shows_values(reader, fact)
+        assert refused_by_both(reader, fact, 30) > 5
+
+
+def test_what_a_value_says_of_itself_a_light_one_says() -> None:
+    reader = CompiledReader(CODEC, light_types())
+    failed = next(each for each in FACTS if each.topic == "issue.detected.v1")
+    light = reader.decode(failed.stream, 1, failed.topic, failed.body, 1).evidence.probe
+    real = cast(IssueDetected, failed.event).evidence.probe
+    assert light.outcome is real.outcome
+    adopted = next(each for each in FACTS if each.topic == "component.process_adopted.v1")
+    process = reader.decode(adopted.stream, 1, adopted.topic, adopted.body, 1).process
+    same = cast(ProcessAdopted, adopted.event).process
+    assert str(process) == str(same)
+    assert process.same_as(same) is True
+    # Of what a model says of itself nothing else is in it.
+    assert not hasattr(process, "model_dump")
+    assert not hasattr(process, "_copy_and_set_values")
+
+
+def test_a_value_is_of_one_kind_wherever_it_stands() -> None:
+    reader = CompiledReader(CODEC, light_types())
+    kinds: dict[type, set[type]] = {}
+    for fact in FACTS:
+        found = reader.decode(fact.stream, fact.version, fact.topic, fact.body, 1)
+        for name, value in fact.event:
+            if isinstance(value, Value):
+                kinds.setdefault(type(value), set()).add(type(getattr(found, name)))
+    assert {len(each) for each in kinds.values()} == {1}
 
 
 def as_json(value: object) -> Any:

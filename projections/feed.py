@@ -10,12 +10,16 @@ from healer.errors import StoreError
 from healer.ports import EventLog, Recorded
 from healer.store.compiled import CompiledReader, StoredEvents
 
-__all__ = ["BATCH", "Read", "batches", "light"]
+__all__ = ["BATCH", "LINGER", "Read", "batches", "light"]
 
 BATCH: Final = 500
 """Facts that are handled between two turns of the event loop, at most."""
 _KEPT: Final = 20 * BATCH
 """New facts that are kept for a slow reader; of more than these, it reads the log instead."""
+
+LINGER: Final = 0.05
+"""Seconds that a new fact waits for those that follow it: a heal writes its first ten within some
+hundredths, and whoever tells of them one by one takes the loop and the disk from who heals."""
 
 
 Read = Callable[[int, int], Awaitable[Sequence[Recorded]]]
@@ -48,16 +52,20 @@ async def batches(
     retry: float = 1.0,
     trouble: Callable[[StoreError | None], None] = lambda _error: None,
     read: Read | None = None,
+    linger: float = LINGER,
+    hurry: asyncio.Event | None = None,
 ) -> AsyncGenerator[Sequence[Recorded], None]:
     """Facts behind `after`, in log order, none twice and none left out, in batches of `BATCH`.
 
     Facts that land are taken from the store's notice when they follow on; the log is read where
-    they do not, and at the start. While the log cannot be read it is tried again every `retry`
+    they do not, and at the start. The first to land waits `linger` seconds for those that follow,
+    unless somebody is in a `hurry`. While the log cannot be read it is tried again every `retry`
     seconds, and `trouble` is told of the error, then of None. A log that is open for reading only
     tells of nothing that lands; it is looked at every `retry` seconds. Facts are read light (see
     `light`) unless `read` says how.
     """
     read = read or light(log)
+    hurry = hurry or asyncio.Event()
     fresh: list[Recorded] = []
     wake = asyncio.Event()
     wake.set()
@@ -81,6 +89,8 @@ async def batches(
         while True:
             if not await _set_within(wake, pause):
                 behind = True
+            if not behind and 0 < len(fresh) < BATCH:
+                await _set_within(hurry, linger)
             wake.clear()
             while behind or fresh:
                 if behind:

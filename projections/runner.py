@@ -13,7 +13,7 @@ from healer.ports import EventLog
 from healer.store.lean import Lean
 from projections import ALL
 from projections.beside import fold_file
-from projections.feed import batches
+from projections.feed import LINGER, batches
 from projections.fold import Fold, Snapshot
 from projections.history import HISTORY
 from projections.projection import Json, Projection, ProjectionStoppedError
@@ -30,7 +30,8 @@ class LiveViews:
     """The views of `projections` over `log`; current while `run` runs.
 
     It reads the log from the start; one in a file of `long` events or more beside the event loop,
-    and then nothing is shown before the end. While the log cannot be read, the views stand still
+    and then nothing is shown before the end. What lands is taken in when somebody waits for it, or
+    after `linger` seconds. While the log cannot be read, the views stand still
     and `trouble` says why; they go on where they stood.
     """
 
@@ -41,8 +42,12 @@ class LiveViews:
         *,
         retry: float = 1.0,
         long: int = _LONG,
+        linger: float = LINGER,
     ) -> None:
         self._log = log
+        self._linger = linger
+        self._hurry = asyncio.Event()
+        self._wanted = 0
         self._long = long
         self._goal = self._read = 0
         self._known = asyncio.Event()
@@ -70,10 +75,19 @@ class LiveViews:
         """Catch up and follow, until cancelled."""
         await self._begin()
         async with aclosing(
-            batches(self._log, after=self.position, retry=self._retry, trouble=self._in_trouble)
+            batches(
+                self._log,
+                after=self.position,
+                retry=self._retry,
+                trouble=self._in_trouble,
+                linger=self._linger,
+                hurry=self._hurry,
+            )
         ) as feed:
             async for facts in feed:
                 self._fold.apply(facts)
+                if self.position >= self._wanted:
+                    self._hurry.clear()
                 async with self._moved:
                     self._moved.notify_all()
 
@@ -123,6 +137,8 @@ class LiveViews:
         """Wait until the views know `position`; for ever while `run` does not run."""
         if self.position >= position:
             return
+        self._wanted = max(self._wanted, position)
+        self._hurry.set()
         async with self._moved:
             await self._moved.wait_for(lambda: self.position >= position)
 

@@ -129,6 +129,41 @@ async def test_the_loop_gets_a_turn_after_each_batch():
     assert len({turn for _, turn in sizes}) == len(sizes) > 3
 
 
+async def test_what_lands_one_by_one_is_handed_over_together():
+    facts = random_log(Random(7), issues=3)
+    log, hurry = MemoryLog(), asyncio.Event()
+    feed = batches(log, linger=3600, hurry=hurry)
+    await log.append([facts[0].event])
+    seen = list(await anext(feed))
+    rest = asyncio.create_task(anext(feed))
+    for _ in range(10):  # until it waits
+        await asyncio.sleep(0)
+    for recorded in facts[1:]:
+        await log.append([recorded.event])
+        await asyncio.sleep(0)
+    assert not rest.done()
+    hurry.set()
+    async with asyncio.timeout(60):
+        assert [*seen, *await rest] == facts
+    await feed.aclose()
+
+
+async def test_who_waits_for_the_views_waits_no_longer_for_what_else_may_land():
+    facts = random_log(Random(9), issues=3)
+    log = MemoryLog()
+    live = LiveViews(log, linger=3600)
+    running = asyncio.create_task(live.run())
+    async with asyncio.timeout(60):
+        await live.reached(0)
+        for recorded in facts:
+            await log.append([recorded.event])
+            await live.caught_up()
+            assert live.position == recorded.position
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert live.snapshot() == rebuilt(facts)
+
+
 async def test_a_slow_reader_reads_from_the_log_what_was_not_kept_for_it():
     facts = random_log(Random(5), issues=900)
     assert len(facts) > 20 * BATCH

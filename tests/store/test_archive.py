@@ -22,7 +22,7 @@ from healer.errors import IssueConflictError, StoreBusyError, StoreError
 from healer.ports import Recorded
 from healer.store.archive import Archived
 from healer.store.archive import archive as archive_file
-from healer.store.cold import COLUMNS, GROUP, Row
+from healer.store.cold import COLUMNS, GROUP, Cold, Row, Segment
 from healer.store.cut import Cut
 from healer.store.segment import write
 from projections import ALL
@@ -592,6 +592,11 @@ async def test_one_event_is_archived_far_from_the_log(
     async with kept.reading() as opened:
         stream = log.facts[0].event.originator_id
         assert await opened.stream(stream) == [each.event for each in log.facts]
+        await opened.require_past()
+    done.path.write_bytes(b"somebody's")
+    async with kept.reading() as opened:
+        with pytest.raises(StoreError, match=rf"cannot read the archive {done.path}: "):
+            await opened.require_past()
 
 
 @pytest.fixture
@@ -622,7 +627,9 @@ async def test_who_needs_all_of_the_past_is_told_which_archive_is_not_there(arch
     for path in (streams, second.path):
         aside = path.rename(path.with_name("aside"))
         async with log.reading() as opened:
-            with pytest.raises(StoreError, match=rf"cannot read the archive {path}: "):
+            with pytest.raises(
+                StoreError, match=rf"cannot read the archive {path}: the file is not there; put it"
+            ):
                 await opened.require_past()
         aside.rename(path)
 
@@ -646,6 +653,18 @@ async def test_files_that_were_moved_beside_the_log_are_found(file, tmp_path):
     (tmp_path / "cold").rename(tmp_path / "log.db.archive")
     assert await read_all(file) == FACTS
     assert check(file).unseen == 0
+
+
+def test_an_event_that_is_not_where_an_archive_should_have_it_is_named(file: FileLog) -> None:
+    done = file.archive(MIDDLE)
+    assert done.path is not None
+    for first, last, after in ((0, done.last, 0), (1, done.last + 9, done.last)):
+        cold = Cold([Segment(first, last, b"", b"", done.path)])
+        with closing(cold), pytest.raises(StoreError) as refused:
+            cold.rows(after, 5)
+        assert str(refused.value) == (
+            f"cannot read the archive {done.path}: event {after + 1} is missing"
+        )
 
 
 def _edit(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -215,7 +216,8 @@ async def test_a_recall_goes_through_a_log_that_is_longer_than_what_is_read_at_o
     async with SqliteLog.open(file, new_log_id=lambda: "log-1", cadence=None) as log:
         await log.append(events)
         topics = {IssueDetected.TOPIC, IssueFailed.TOPIC}
-        batches = [
-            [event.TOPIC for event in batch] async for batch in log.recall(topics, refused=print)
-        ]
+        batches = []
+        async for batch in log.recall(topics, refused=print):
+            batches.append([event.TOPIC for event in batch])
+            assert "healer-recall_0" in {thread.name for thread in threading.enumerate()}
     assert batches == [[IssueDetected.TOPIC], [IssueFailed.TOPIC]]

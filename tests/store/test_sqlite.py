@@ -21,7 +21,7 @@ from healer.store.codec import Codec
 from healer.store.connection import connect
 from healer.store.ledger import Ledger
 from healer.store.lock import Lock
-from healer.store.reader import select
+from healer.store.reader import Reader, select
 from healer.store.tail import Tail, inspect
 from tests import factory
 from tests.conftest import ROOT, Processes, Until
@@ -79,6 +79,15 @@ def edit(file: Path, *statements: str) -> None:
         for statement in statements:
             connection.execute(statement)
         connection.commit()
+
+
+def descriptors(file: Path) -> int:
+    """How often this process has `file` open."""
+    found = 0
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            found += descriptor.samefile(file)
+    return found
 
 
 # --- what the file is ----------------------------------------------------------------------------
@@ -174,6 +183,32 @@ async def test_rows_are_what_is_stored(file: Path) -> None:
         assert await log.rows(after=1, limit=2) == stored[1:3]
         assert await log.rows(after=4) == []
         assert (log.file, log.source) == (file, file)
+
+
+async def test_a_log_is_open_once_a_thread_however_often_it_is_read(file: Path) -> None:
+    async with opened(file) as log:
+        for _ in range(10):
+            await log.open_issues()
+        # The writer's, and one of each thread that reads.
+        assert 2 <= descriptors(file) <= 3
+
+
+async def test_what_cannot_be_read_is_said_with_the_file(file: Path) -> None:
+    await filled(file, 1)
+    async with SqliteLog.open_readonly(file) as log:
+        edit(file, "DROP TABLE open_issue")
+        with pytest.raises(StoreError) as refused:
+            await log.open_issues()
+    assert str(refused.value) == f"cannot read {file}: no such table: open_issue (SQLITE_ERROR)"
+
+
+async def test_who_was_told_to_take_no_more_reads_takes_none(file: Path) -> None:
+    await filled(file, 1)
+    with closing(Reader(file, Codec())) as reader:
+        assert await reader.head() == 1
+        reader.refuse()
+        with pytest.raises(StoreError, match=r"^cannot read .*log\.db: the log is closed$"):
+            await reader.head()
 
 
 async def test_open_issues_are_made_anew_from_the_log(file: Path) -> None:

@@ -32,7 +32,6 @@ from typing import (
 )
 
 import msgspec
-import orjson
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -303,8 +302,7 @@ class CompiledReader:
         kind = self._types.get(fact.TOPIC)
         if kind is None:
             raise StoreError(f"cannot read {words}: topic {fact.TOPIC} is not compiled")
-        plain = fact.model_dump(mode="json", exclude=set(_COLUMNS))
-        event: Any = msgspec.json.decode(orjson.dumps(plain), type=kind)
+        event: Any = msgspec.json.decode(self._codec.encode(fact).body, type=kind)
         event.originator_id = stream
         event.originator_version = version
         return event
@@ -327,7 +325,7 @@ def _decoder(topic: str, kind: type[LightEvent]) -> Callable[[bytes], Any]:
 def _is_mixed(event: Any) -> bool:
     """Whether a list among a check's facts mixes texts and numbers: the model has no such list."""
     for value in event.check.facts.values():
-        if type(value) is list and len(value) > 1 and len({type(each) for each in value}) > 1:
+        if type(value) is list and len({type(each) for each in value}) > 1:
             return True
     return False
 

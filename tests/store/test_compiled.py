@@ -190,6 +190,7 @@ def shows_values(reader: CompiledReader, fact: Encoded) -> None:
     for name in values:
         light, real = getattr(found, name), getattr(fact.event, name)
         assert as_json(plain(light)) == as_json(plain(real)) == real.model_dump(mode="json")
+        assert plain(real) == real.model_dump(mode="json")
         spare = real.model_dump(mode="json", exclude_defaults=True)
         assert as_json(sparse(light)) == as_json(sparse(real)) == spare
 

@@ -354,7 +354,9 @@ def test_what_is_not_a_database_is_refused(file: Path) -> None:
 def test_another_programs_database_is_refused(file: Path) -> None:
     edit(file, "CREATE TABLE song (title TEXT)")
     for opener in (opened, SqliteLog.open_readonly):
-        with pytest.raises(StoreError, match="it is a database of another program"):
+        with pytest.raises(
+            StoreError, match=r"^cannot open .*: it is a database of another program$"
+        ):
             opener(file)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -38,13 +39,17 @@ async def test_a_log_can_be_opened_for_reading_only(tmp_path: Path) -> None:
 async def test_names_that_mean_something_in_urls_are_names_here(tmp_path: Path) -> None:
     async with opened(f"sqlite:///{tmp_path}/100% a b&c;d.db"):
         assert (tmp_path / "100% a b&c;d.db").exists()
+    (tmp_path / "a:").mkdir()
+    async with opened(f"sqlite:///{tmp_path}/a://b.db"):
+        assert (tmp_path / "a:" / "b.db").exists()
 
 
 async def test_memory_is_a_log() -> None:
     async with opened("memory:") as log:
         assert isinstance(log, MemoryLog)
-    with pytest.raises(StoreError, match="cannot open memory: for reading only"):
+    with pytest.raises(StoreError) as refused:
         opened("memory:", read_only=True)
+    assert str(refused.value) == ("cannot open memory: for reading only: there is nothing in it")
 
 
 @pytest.mark.parametrize(
@@ -106,6 +111,36 @@ def test_a_missing_client_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> No
     ) as no:
         opened("postgresql://healer:s3cr3t@host/db")
     assert "s3cr3t" not in str(no.value)
+
+
+class Server:
+    """Says with what it was asked for a log."""
+
+    class PostgresLog:
+        @staticmethod
+        def open(url: str, **options: Any) -> Any:
+            return url, options
+
+        @staticmethod
+        def open_readonly(url: str) -> Any:
+            return url
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres"])
+def test_a_log_on_a_server_is_opened_as_it_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "healer.store.postgres", cast(Any, Server))
+    url = f"{scheme}://healer@host/db"
+    asked: dict[str, Any] = {
+        "new_log_id": lambda: "log-1",
+        "node": "edge-1",
+        "key": Path("key"),
+        "witness": Path("witness"),
+        "rotate_every": 5.0,
+    }
+    assert cast(Any, open_log(url, **asked)) == (url, asked)
+    assert cast(Any, open_log(url, **asked, read_only=True)) == url
 
 
 async def test_a_log_has_the_witness_and_the_period_of_keys_that_were_asked_for(

@@ -581,6 +581,7 @@ def test_what_is_left_is_shared_when_the_second_one_is_ready(
     done = 4 * busy
     assert [seam for (seam, _), _, _ in beside.asked] == [(done + EVENTS) // 2] * (done < EVENTS)
     assert heard == sorted(heard)
+    assert heard[:busy] == [(min(at, EVENTS), EVENTS) for at in range(4, done + 1, 4)]
     assert (0, EVENTS) not in heard  # so says who looks at all of it
     monkeypatch.setattr(walk, "BESIDE", EVENTS + 1)
     assert verify(log, beside=1) == report
@@ -626,15 +627,28 @@ def test_two_look_at_what_is_not_elsewhere(log: MemoryArchive, beside: type[Besi
     assert heard[-1] == (EVENTS, EVENTS)
 
 
+@pytest.mark.parametrize("least", [EVENTS - 12, EVENTS - 11])
+def test_what_is_elsewhere_makes_no_log_long(
+    log: MemoryArchive, beside: type[Beside], monkeypatch: pytest.MonkeyPatch, least: int
+) -> None:
+    """Nobody waits for the second one where what is here ends before it is ready."""
+    monkeypatch.setattr(beside, "busy", EVENTS)
+    monkeypatch.setattr(walk, "BESIDE", least)
+    verify(archived(log, 12), beside=1)
+    assert len(beside.asked) == (least > EVENTS - 12)
+
+
 @pytest.mark.parametrize("at", [0, EVENTS, None])
 def test_a_log_that_cannot_be_cut_is_looked_at_by_one(
     log: MemoryArchive, beside: type[Beside], at: int | None
 ) -> None:
     log.cut = None if at is None else (at, log.stored[at - 1][-1])
-    report = verify(log, beside=1)
+    heard: list[tuple[int, int]] = []
+    report = verify(log, beside=1, on_progress=lambda *done: heard.append(done))
     assert told(report) == []
     assert report.events == EVENTS
     assert (beside.begun, beside.asked) == (1, [])
+    assert (0, EVENTS) not in heard  # so says who looks at all of it again
 
 
 @pytest.mark.parametrize("harm", ROWS, ids=lambda harm: harm.__name__)

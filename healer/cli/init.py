@@ -36,6 +36,10 @@ _INTERPRETER: Final = re.compile(
 )
 _ON_THE_LINE: Final = frozenset({"-c", "-e"})
 _TAKES_ONE: Final = frozenset({"-W", "-X", "-r", "--require", "-cp", "-classpath"})
+_WORDS: Final = 200
+"""Characters of a command that fit into a line that people read."""
+_SECRET: Final = re.compile(r"pass|secret|token|key|credential|://[^/]*@", re.IGNORECASE)
+_NO_COMMAND: Final = '{command: [python, -m, ..., --port, "{port}"]}'
 _LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1", "127.0.0.1": "127.0.0.1"}  # noqa: S104
 
 
@@ -48,6 +52,7 @@ class Found:
     probe: str
     owner: str | None
     unit: str | None
+    launch: str
     told: str
 
 
@@ -103,7 +108,8 @@ def _look() -> list[Found]:
         unit = _unit(one.pid)
         owner = _owner(one.pid, words, program)
         told = procfs.stat_of(one.pid).name if one.pid else "a process that is not ours to see"
-        seen[port] = Found(name, port, _probe(port), owner, unit, told)
+        launch = _launch(one.pid, words, port)
+        seen[port] = Found(name, port, _probe(port), owner, unit, launch, told)
     return [seen[port] for port in sorted(seen)]
 
 
@@ -157,6 +163,21 @@ def _unit(pid: int | None) -> str | None:
     return unit if unit and unit.endswith(".service") and "@" not in unit else None
 
 
+def _launch(pid: int | None, words: Sequence[str], port: int) -> str:
+    """How it was started, as YAML for a person to agree to; an example where that is long, cannot
+    be said, or might show a secret."""
+    line = " ".join(words)
+    if not pid or not line or len(line) > _WORDS or _SECRET.search(line) or "{" in line:
+        return _NO_COMMAND
+    own = re.compile(rf"(?<![0-9.]){port}(?![0-9.])")
+    command = ", ".join(_quoted(own.sub("{port}", word)) for word in words)
+    try:
+        where = psutil.Process(pid).cwd()
+    except (psutil.Error, OSError):
+        return _NO_COMMAND
+    return f"{{command: [{command}], cwd: {_quoted(where)}}}"
+
+
 def _probe(port: int) -> str:
     """By really asking, on loopback: a path that answers well, else a connection."""
     for path in _PATHS:
@@ -181,7 +202,8 @@ def _document(found: Iterable[Found]) -> str:
     lines = [
         "# Written by `healer init` from what listened on this machine. Nothing here is acted on",
         "# yet: set `mode: suggest` (a person approves) or `mode: act` where you want healing, say",
-        "# how each is started (`launch`), remove what is not yours. All keys: docs/healer.yaml",
+        "# how each is started (`launch`; the comment says how it was), remove what is not yours.",
+        "# All keys: docs/healer.yaml",
         "store: sqlite:///healer.db",
         "listen: 127.0.0.1:8000",
         "defaults: {interval: 5s, timeout: 2s, failure_threshold: 3, mode: observe}",
@@ -192,7 +214,7 @@ def _document(found: Iterable[Found]) -> str:
         if each.unit:
             lines.append(f"    launch: {{systemd: {_quoted(each.unit)}}}")
         else:
-            lines.append('    # launch: {command: [python, -m, ..., --port, "{port}"]}')
+            lines.append(f"    # launch: {each.launch}")
         if each.owner:
             lines.append(f"    owner: {each.owner}")
         lines.append("    mode: observe")

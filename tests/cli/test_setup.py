@@ -6,12 +6,13 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from healer.config import load, parse
-from healer.domain.spec import Mode
+from healer.domain.spec import CommandLaunch, Mode
 from tests.cli.conftest import House
 from tests.conftest import ROOT, Processes, Until
 
@@ -41,6 +42,33 @@ def test_init_writes_what_listens_and_never_overwrites(
     assert (again.returncode, again.stdout) == (2, "")
     assert again.stderr.startswith(f"healer: cannot write {file}: it is there already")
     assert file.read_bytes() == before
+
+
+def test_init_says_how_each_was_started_and_shows_no_secret(
+    house: House, processes: Processes, until: Until, free_ports: Callable[[int], list[int]]
+) -> None:
+    plain, hidden = free_ports(2)
+    started = processes.component(plain)
+    processes.component(hidden, "--name", "password=hunter2")
+    until(lambda: _listens(plain) and _listens(hidden))
+    file = house.directory / "new.yaml"
+    assert house.run("init", str(file)).returncode == 0
+    assert "hunter2" not in file.read_text()
+    agreed = file.read_text().replace("    # launch:", "    launch:")
+    config = parse(
+        agreed.replace("[python, -m, ..., ", "[python, -m, example, "),
+        source="new.yaml",
+        environ={},
+        hostname="h",
+        directory=house.directory,
+    )
+    launches = {spec.port: spec.launch for spec in config.components.values()}
+    command = [str(word) for word in started.args]  # type: ignore[union-attr]
+    told = launches[plain]
+    assert isinstance(told, CommandLaunch)
+    assert [word.replace("{port}", str(plain)) for word in told.command] == command
+    assert "{port}" in told.command
+    assert str(told.cwd) == str(Path.cwd())
 
 
 def test_init_leaves_a_healer_out(house: House, until: Until) -> None:

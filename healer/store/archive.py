@@ -131,8 +131,8 @@ def _archive(
             kept = segment.path
         unreturned = _return_space(ledger)
     return Archived(
-        events=max(0, cut.last - cut.first + 1),
-        last=max(cut.last, cut.first - 1),
+        events=cut.last - cut.first + 1,
+        last=cut.last,
         path=kept,
         size=size,
         freed=max(0, size_before - file.stat().st_size),

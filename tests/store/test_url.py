@@ -39,6 +39,8 @@ async def test_a_log_can_be_opened_for_reading_only(tmp_path: Path) -> None:
 async def test_names_that_mean_something_in_urls_are_names_here(tmp_path: Path) -> None:
     async with opened(f"sqlite:///{tmp_path}/100% a b&c;d.db"):
         assert (tmp_path / "100% a b&c;d.db").exists()
+    async with opened(f"sqlite:///{tmp_path}/X.db"):
+        assert sqlite_file(f"sqlite:///{tmp_path}/X.db", "archive").exists()
     (tmp_path / "a:").mkdir()
     async with opened(f"sqlite:///{tmp_path}/a://b.db"):
         assert (tmp_path / "a:" / "b.db").exists()

@@ -249,9 +249,9 @@ class Budget(Value):
 class ComponentSpec(Value):
     """A named service on a port, and all that its healing depends on.
 
-    Durations in seconds. `fast_interval` is the pace while the component is suspicious or being
-    verified. `start_period` counts from the observed start of the process: failures in it do not
-    count. `routes` replaces the playbooks of an issue type.
+    Durations in seconds. `fast_interval` is the pace while the component is suspicious, being
+    verified or just down. `start_period` counts from the observed start of the process: failures
+    in it do not count. `routes` replaces the playbooks of an issue type.
     """
 
     name: Name

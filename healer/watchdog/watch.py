@@ -28,6 +28,9 @@ __all__ = ["Detection", "Watch"]
 _GAP: Final = 2.0
 """Seconds by which a pause may overrun before the healer itself is thought to have been stopped."""
 
+_SLOWER: Final = 1.5
+"""By how much each look at a component that is down comes later than the one before."""
+
 _log = structlog.get_logger("healer.watch")
 
 HealthListener = Callable[[HealthState, HealthState, ProbeResult | None], Awaitable[None]]
@@ -98,14 +101,21 @@ class Watch:
             await self._pause(self._pace() - (self._clock.monotonic() - begun))
 
     async def until_healthy(self) -> Sequence[ProbeResult]:
-        """Watch until the component is healthy by itself; the probes that say so. Cancel-safe."""
+        """Watch until the component is healthy by itself; the probes that say so. Cancel-safe.
+
+        Soon at first, since many come back at once; then more and more seldom, down to its usual
+        interval: it may be waited for for days.
+        """
+        spec = self._instance.spec
         streak: list[ProbeResult] = []
+        pause = self._pace()
         while True:
             result = await self.probe()
             streak = [*streak, result] if result.outcome is Outcome.HEALTHY else []
             if len(streak) >= self._thresholds.success and not await self.usurped():
                 return streak
-            await asyncio.sleep(self._instance.spec.fast_interval if streak else self._pace())
+            await asyncio.sleep(spec.fast_interval if streak else pause)
+            pause = min(pause * _SLOWER, spec.interval)
 
     async def usurped(self) -> bool:
         """Whether strangers, and nobody of the component's, serve its port."""

@@ -21,7 +21,7 @@ from healer.domain.events import (
 from healer.domain.health import Health
 from healer.domain.lifecycle import State
 from healer.domain.probe import Reason
-from healer.domain.spec import Backoff, Budget, ComponentSpec
+from healer.domain.spec import Backoff, Budget, ComponentSpec, Mode
 from healer.testing import Program
 from tests.engine.stage import PORT, Stage, in_virtual_time, spec
 
@@ -269,6 +269,26 @@ async def test_a_slow_drip_of_crashes_never_goes_silent() -> None:
     assert len(hours) == 4
     assert starts < 4 * 6 * 3
     assert failed
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@in_virtual_time
+async def test_who_waits_for_long_is_looked_at_as_often_as_always(restarted: bool) -> None:
+    async with Stage(spec(interval=60.0, fast_interval=0.25)) as stage:
+        await stage.healthy()
+        await stage.engine.controls.change_mode("chat_api", Mode.OBSERVE, "api:alice", "look")
+        stage.crash()  # its end is seen: no probe has to say so
+        await stage.until(lambda: stage.facts(HealWithheld))
+        if restarted:
+            await stage.engine.stop()
+            await stage.new_healer().start()
+            await stage.until(lambda: stage.engine.status("chat_api").issue)
+        looks = stage.prober.looks["chat_api"]
+        await asyncio.sleep(10.0)
+        soon = stage.prober.looks["chat_api"]
+        assert soon - looks >= 5  # it may come back at once
+        await asyncio.sleep(3600.0)
+        assert 60 <= stage.prober.looks["chat_api"] - soon <= 80
 
 
 @in_virtual_time

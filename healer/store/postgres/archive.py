@@ -23,7 +23,7 @@ from healer.store.cold import GROUP, Row, Segment, parquet
 from healer.store.cut import Cut, cut_of
 from healer.store.notary import Sealing
 from healer.store.postgres import schema
-from healer.store.postgres.archived import add_archive, archived_claims, segments_of
+from healer.store.postgres.archived import ROW, add_archive, archived_claims, segments_of
 from healer.store.postgres.connection import (
     Connection,
     UnreachableError,
@@ -40,7 +40,6 @@ __all__ = ["ARCHIVING", "archive"]
 
 # One at a time, whichever machine it runs on: any number will do.
 ARCHIVING: Final = 0x4EA1EA2C
-_ALL: Final = "SELECT position, stream, version, topic, time, body, hash FROM healer.event "
 _OWNED: Final = (
     "SELECT pg_has_role(relowner, 'USAGE'), current_user::text, relowner::regrole::text "
     "FROM pg_class WHERE oid = 'healer.event'::regclass"
@@ -189,14 +188,14 @@ class _Rows:
     def rows(self, last: int) -> Iterator[list[Row]]:
         """See `Warm.rows`."""
         with self._connection.cursor("rows") as cursor:
-            query = f"{_ALL} WHERE position <= %s ORDER BY position".encode()
+            query = f"{ROW}WHERE position <= %s ORDER BY position".encode()
             cursor.execute(query, (last,), binary=True)
             while batch := cursor.fetchmany(GROUP):
                 yield batch
 
     def stream(self, stream: str, version: int) -> Sequence[Row]:
         """See `Warm.stream`."""
-        query = f"{_ALL} WHERE stream = %s AND version <= %s ORDER BY version".encode()
+        query = f"{ROW}WHERE stream = %s AND version <= %s ORDER BY version".encode()
         return self._connection.execute(query, (stream, version), binary=True).fetchall()
 
 

@@ -11,6 +11,7 @@ from healer.store.cold import Cold, Row, Segment
 from healer.store.postgres.connection import Connection
 
 __all__ = [
+    "ROW",
     "Stored",
     "add_archive",
     "archived_claims",
@@ -58,10 +59,11 @@ _REACHED: Final = (
     "INSERT INTO healer.archived_stream (stream, version, component) VALUES (%s, %s, %s) "
     "ON CONFLICT (stream) DO UPDATE SET version = excluded.version, component = excluded.component"
 )
-_ROWS: Final = (
-    "SELECT position, stream, version, topic, time, body, hash FROM healer.event "
-    "WHERE position > %s ORDER BY position LIMIT %s"
-)
+ROW: Final = "SELECT position, stream, version, topic, time, body, hash FROM healer.event "
+"""An event as `Row` has it; which ones is for who asks to say."""
+
+_ROWS: Final = f"{ROW}WHERE position > %s ORDER BY position LIMIT %s".encode()
+_STREAM: Final = f"{ROW}WHERE stream = %s ORDER BY version".encode()
 
 
 def has_archive(connection: Connection) -> bool:
@@ -170,11 +172,7 @@ class Stored:
 
     def stream(self, connection: Connection, stream: str) -> Sequence[Row]:
         """The events of one stream, in order."""
-        query = (
-            "SELECT position, stream, version, topic, time, body, hash FROM healer.event "
-            "WHERE stream = %s ORDER BY version"
-        )
-        found = connection.execute(query, (stream,), binary=True).fetchall()
+        found = connection.execute(_STREAM, (stream,), binary=True).fetchall()
         if found and found[0][2] == 1:
             return found
         first = found[0][2] if found else None

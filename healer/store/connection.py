@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -86,14 +86,18 @@ def create_file(file: Path) -> None:
             return
 
 
-def connect(file: Path, *, writing: bool) -> sqlite3.Connection:
+def connect(
+    file: Path, *, writing: bool, look: Callable[[sqlite3.Connection], object] = lambda _: None
+) -> sqlite3.Connection:
     """A connection to `file`: the one that writes and checkpoints, or one that can only read.
+    `look` is called before anything of the file is changed, and may refuse it.
 
     SQLite before 3.51.3 can corrupt a database in WAL mode when two connections write or checkpoint
     at once; a connection made here without `writing` can do neither.
 
     Raises:
         sqlite3.Error: it cannot be opened, or is not a database.
+        StoreError: `look` refuses it.
     """
     location = f"file:{quote(str(file))}"
     mode = "rw" if writing else "ro"
@@ -112,6 +116,7 @@ def connect(file: Path, *, writing: bool) -> sqlite3.Connection:
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA cell_size_check = ON")
         connection.execute("PRAGMA foreign_keys = ON")
+        look(connection)
         if writing:
             (journal,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
             if journal != "wal":
@@ -124,7 +129,7 @@ def connect(file: Path, *, writing: bool) -> sqlite3.Connection:
         else:
             connection.execute("PRAGMA query_only = ON")
             connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    except sqlite3.Error:
+    except (sqlite3.Error, StoreError):
         connection.close()
         raise
     return connection

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import chain as joined
 from pathlib import Path
 from typing import Final
@@ -65,7 +66,9 @@ class Ledger:
             create_file(file)
         check_file(file, writing=True)
         with refusals(f"open {file}"):
-            self._connection = connect(file, writing=True)
+            self._connection = connect(
+                file, writing=True, look=partial(self._look, new=new_log_id is not None)
+            )
         try:
             with refusals(f"open {file}"):
                 self._prepare(new_log_id)
@@ -79,12 +82,14 @@ class Ledger:
             self._connection.close()
             raise
 
-    def _prepare(self, new_log_id: Callable[[], str] | None) -> None:
-        if schema.require_schema(self._connection, self._file):
-            return
-        if new_log_id is None:
+    def _look(self, connection: sqlite3.Connection, *, new: bool) -> None:
+        # First of all: what is no log would be changed by being opened as one.
+        if not schema.require_schema(connection, self._file) and not new:
             raise StoreError(f"cannot open {self._file}: it is empty")
-        schema.create(self._connection, new_log_id)
+
+    def _prepare(self, new_log_id: Callable[[], str] | None) -> None:
+        if new_log_id is not None and not schema.require_schema(self._connection, self._file):
+            schema.create(self._connection, new_log_id)
 
     def _inspect(self) -> tail.Tail:
         self._connection.execute("BEGIN IMMEDIATE")

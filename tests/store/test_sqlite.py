@@ -351,13 +351,15 @@ def test_what_is_not_a_database_is_refused(file: Path) -> None:
     assert file.read_bytes().startswith(b"not a database")
 
 
-def test_another_programs_database_is_refused(file: Path) -> None:
+def test_another_programs_database_is_refused_and_stays_as_it_is(file: Path) -> None:
     edit(file, "CREATE TABLE song (title TEXT)")
+    before = file.read_bytes()
     for opener in (opened, SqliteLog.open_readonly):
         with pytest.raises(
             StoreError, match=r"^cannot open .*: it is a database of another program$"
         ):
             opener(file)
+        assert file.read_bytes() == before
 
 
 async def test_a_later_schema_is_refused(file: Path) -> None:
@@ -389,6 +391,7 @@ def test_an_empty_file_is_made_a_log_by_who_names_it_only(file: Path) -> None:
     for opener in (SqliteLog.open_readonly, lambda path: Ledger(path, Codec())):
         with pytest.raises(StoreError, match=r"^cannot open .*log\.db: it is empty$"):
             opener(file)
+        assert file.stat().st_size == 0
     with closing(Ledger(file, Codec(), lambda: "log-1")) as ledger:
         assert (ledger.head, ledger.broken) == (0, None)
 

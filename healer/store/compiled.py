@@ -128,7 +128,6 @@ class _Compiler:
             fields,
             bases=(LightEvent,),
             namespace=namespace,
-            module=__name__,
             kw_only=True,
         )
         return cast(type[LightEvent], made)
@@ -153,7 +152,6 @@ class _Compiler:
                 fields,
                 bases=(LightValue,),
                 namespace=namespace,
-                module=__name__,
                 kw_only=True,
             )
             self._made[model] = made

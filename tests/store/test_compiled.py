@@ -140,7 +140,8 @@ def test_what_it_is_not_sure_of_the_codec_decides(reader: CompiledReader) -> Non
     fact = next(each for each in FACTS if each.topic == "issue.remediation_started.v1")
     body = orjson.dumps(orjson.loads(fact.body) | {"attempt": "5"})  # pydantic takes a text for it
     assert reader.read(fact.topic, body) is None
-    assert reader.decode(fact.stream, fact.version, fact.topic, body, 1).attempt == 5
+    found = reader.decode(fact.stream, fact.version, fact.topic, body, 1)
+    assert (found.attempt, found.event_id) == (5, fact.event.event_id)
     with pytest.raises(StoreError, match=r"cannot read event 7: topic .*, attempt"):
         reader.decode(
             fact.stream, fact.version, fact.topic, fact.body.replace(b"attempt", b"tries"), 7
@@ -208,6 +209,11 @@ def test_what_is_compiled_anew_says_the_same() -> None:
         fills_in(reader, fact)
         shows_values(reader, fact)
         assert refused_by_both(reader, fact, 30) > 5
+    check = next(each for each in FACTS if each.topic == "issue.check_recorded.v1")
+    for listed, sure in ((["a", "b"], True), ([1, 2], True), (["a", 1], False)):
+        tree = orjson.loads(check.body)
+        tree["check"]["facts"] = {"x": listed}
+        assert (reader.read(check.topic, orjson.dumps(tree)) is not None) is sure
 
 
 def test_what_a_value_says_of_itself_a_light_one_says() -> None:

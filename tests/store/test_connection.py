@@ -200,3 +200,11 @@ async def test_a_lock_that_is_held_leaves_the_log_as_it_is(tmp_path: Path) -> No
     lock.release()
     async with SqliteLog.open(file, new_log_id=lambda: "log-1"):
         pass
+
+
+def test_what_cannot_even_be_looked_at_is_named(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    file = tmp_path / "taken" / "log.db"
+    with pytest.raises(StoreError) as refused:
+        check_file(file, writing=True)
+    assert str(refused.value) == f"cannot open {file}: Not a directory"

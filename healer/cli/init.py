@@ -39,6 +39,7 @@ _TAKES_ONE: Final = frozenset({"-W", "-X", "-r", "--require", "-cp", "-classpath
 _WORDS: Final = 200
 """Characters of a command that fit into a line that people read."""
 _SECRET: Final = re.compile(r"pass|secret|token|key|credential|://[^/]*@", re.IGNORECASE)
+_NUMBER: Final = re.compile(r"(?<![0-9.])[0-9]+(?![0-9.])")
 _NO_COMMAND: Final = '{command: [python, -m, ..., --port, "{port}"]}'
 _LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1", "127.0.0.1": "127.0.0.1"}  # noqa: S104
 
@@ -169,8 +170,11 @@ def _launch(pid: int | None, words: Sequence[str], port: int) -> str:
     line = " ".join(words)
     if not pid or not line or len(line) > _WORDS or _SECRET.search(line) or "{" in line:
         return _NO_COMMAND
-    own = re.compile(rf"(?<![0-9.]){port}(?![0-9.])")
-    command = ", ".join(_quoted(own.sub("{port}", word)) for word in words)
+
+    def said(number: re.Match[str]) -> str:
+        return "{port}" if number[0] == str(port) else number[0]
+
+    command = ", ".join(_quoted(_NUMBER.sub(said, word)) for word in words)
     try:
         where = psutil.Process(pid).cwd()
     except (psutil.Error, OSError):

@@ -340,7 +340,8 @@ def test_the_same_error_has_one_exit_status() -> None:
     from healer.cli.outcome import exit_status
 
     assert exit_status(StoreError("cannot")) == 2
-    assert [exit_status(RefusedError(status, {})) for status in (404, 422, 401, 409, 503)] == [
+    why = {"detail": "cannot"}
+    assert [exit_status(RefusedError(status, why)) for status in (404, 422, 401, 409, 503)] == [
         2, 2, 2, 1, 1,
     ]  # fmt: skip
 

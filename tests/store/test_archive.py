@@ -215,6 +215,9 @@ async def test_an_issue_that_is_open_goes_on_across_the_cut(empty, absent):
         async with empty.open() as opened:
             assert opened.broken is None
             assert await opened.open_issues() == {"search_api": "issue-0003"}
+            for issue in ("issue-0001", held.id):
+                whole = [each.event for each in log.facts if each.event.originator_id == issue]
+                assert await opened.stream(issue) == whole
 
 
 async def test_an_issue_that_ended_behind_the_date_keeps_what_follows_it(empty):
@@ -653,6 +656,21 @@ async def test_files_that_were_moved_beside_the_log_are_found(file, tmp_path):
     (tmp_path / "cold").rename(tmp_path / "log.db.archive")
     assert await read_all(file) == FACTS
     assert check(file).unseen == 0
+
+
+async def test_a_file_of_streams_that_is_not_there_is_named(file: FileLog) -> None:
+    done = file.archive(MIDDLE)
+    assert done.path is not None
+    streams = done.path.with_name(done.path.name.replace("events-", "streams-"))
+    streams.unlink()
+    async with file.reading() as opened:
+        with pytest.raises(StoreError) as refused:
+            await opened.stream("nobody")
+    gone = "the file is not there; put it back, or where it is looked for (docs/archive.md)"
+    assert str(refused.value) == f"cannot read the archive {streams}: {gone}"
+    with closing(Cold(())) as cold, pytest.raises(StoreError) as refused:
+        list(cold.batches(streams))
+    assert str(refused.value) == f"cannot read the archive {streams}: {gone}"
 
 
 def test_an_event_that_is_not_where_an_archive_should_have_it_is_named(file: FileLog) -> None:

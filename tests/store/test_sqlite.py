@@ -491,6 +491,27 @@ async def test_a_damaged_file_has_a_tail_that_is_broken_from_its_beginning(file:
     assert found.broken.startswith("the file is damaged: ")
 
 
+async def test_damage_beside_the_events_is_found_as_well(file: Path) -> None:
+    await filled(file, 4)
+    with closing(sqlite3.connect(file)) as connection:
+        roots = "SELECT rootpage FROM sqlite_schema WHERE name = 'open_issue'"
+        (page,) = connection.execute(roots).fetchone()
+    whole = contents(file)
+    write(file, whole[: (page - 1) * 4096] + bytes(4096) + whole[page * 4096 :])
+    with closing(connect(file, writing=False)) as connection:
+        found = inspect(connection)
+    assert (found.position, found.hash) == (0, b"")
+    assert (found.broken or "").startswith("the file is damaged: ")
+
+
+async def test_events_that_no_checkpoint_covers_are_missed_as_well(file: Path) -> None:
+    async with SqliteLog.open(file, new_log_id=lambda: "log-1", cadence=None) as log:
+        await log.append([factory.playbook_started(stream="i1", version=v) for v in range(1, 6)])
+    edit(file, f"DROP TRIGGER {NO_DELETE}", "DELETE FROM event WHERE position > 3")
+    async with SqliteLog.open_readonly(file) as log:
+        assert log.broken == "event 4 is missing"
+
+
 def test_damage_in_a_file_that_is_too_large_to_be_looked_at_is_found_on_reading(file: Path) -> None:
     codec = Codec()
     with closing(Ledger(file, codec, lambda: "log-1")) as ledger:

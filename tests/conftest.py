@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import itertools
 import os
 import secrets
 import select
@@ -126,10 +127,23 @@ def until() -> Until:
 # --- ports ---------------------------------------------------------------------------------------
 
 # Below those that Linux takes for outgoing connections (32768 and up): nobody gets one of these by
-# chance between the look and the use. Runs side by side begin at different places.
+# chance between the look and the use. Each worker of a run has its own, so that none is taken by
+# another one in that time; runs side by side begin at different places.
 _RANGE: Final = range(20_000, 30_000)
-_FIRST: Final = os.getpid() * 61 % len(_RANGE)
-_ports: Final = iter([*_RANGE[_FIRST:], *_RANGE[:_FIRST]])
+
+
+def ports_of(worker: int, workers: int) -> range:
+    """The ports of one of so many workers."""
+    each = len(_RANGE) // workers
+    return _RANGE[worker * each : (worker + 1) * each]
+
+
+_MINE: Final = ports_of(
+    int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")),
+    int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")),
+)
+_FIRST: Final = os.getpid() * 61 % len(_MINE)
+_ports: Final = itertools.cycle([*_MINE[_FIRST:], *_MINE[:_FIRST]])
 
 
 def _is_free(port: int) -> bool:
@@ -153,12 +167,12 @@ def free_ports() -> Callable[[int], list[int]]:
 
     def take(count: int) -> list[int]:
         run: list[int] = []
-        for port in _ports:
+        for port in itertools.islice(_ports, len(_MINE)):
             follows = not run or port == run[-1] + 1
             run = ([*run, port] if follows else [port]) if _is_free(port) else []
             if len(run) == count:
                 return run
-        raise AssertionError(f"cannot find {count} free ports in {_RANGE}")
+        raise AssertionError(f"cannot find {count} free ports in {_MINE}")
 
     return take
 

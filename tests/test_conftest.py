@@ -25,6 +25,12 @@ def test_ports_are_consecutive_bindable_and_never_given_twice(
         pass
 
 
+def test_no_two_workers_of_a_run_are_given_the_same_port() -> None:
+    for workers in (1, 2, 3, 8):
+        shares = [set(conftest.ports_of(worker, workers)) for worker in range(workers)]
+        assert len(set.union(*shares)) == sum(map(len, shares)) > 9_900
+
+
 def test_processes_end_with_all_their_descendants_in_whatever_session(until: Until) -> None:
     processes = Processes()
     process = processes.start(sys.executable, "-c", FORKING)

@@ -25,6 +25,7 @@ from healer.store.reader import select
 __all__ = ["Ledger"]
 
 _ENDS: Final = (IssueVerified, IssueFailed)
+_SETTLES: Final = frozenset({IssueDetected, *_ENDS})
 # Streams whose version is remembered.
 _KNOWN: Final = 10_000
 _ROWS_AT_ONCE: Final = (64, 16, 4, 1)
@@ -293,7 +294,10 @@ class Ledger:
             IssueConflictError: a component that it opens an issue of has an open one.
         """
         execute = self._connection.execute
-        if not any(isinstance(encoded.event, IssueDetected) for encoded in entry):
+        kinds = {type(encoded.event) for encoded in entry}
+        if kinds.isdisjoint(_SETTLES):
+            return
+        if IssueDetected not in kinds:
             # Only who claims can be refused: there is nothing to take back.
             for encoded in entry:
                 claim.settle(self._connection, encoded.event)

@@ -23,11 +23,11 @@ class Place:
     def __init__(self, file: Path) -> None:
         self.file: Final = os.fspath(file)
         self._wal: Final = f"{self.file}-wal"
-        self._opened: Final = (_identity(self.file), _identity(self._wal))
+        self._opened: Final = tuple((name, _identity(name)) for name in (self.file, self._wal))
 
     def problem(self) -> str | None:
         """What has become of the files, in words; None: they are where they were."""
-        for name, opened in zip((self.file, self._wal), self._opened, strict=True):
+        for name, opened in self._opened:
             try:
                 if _identity(name) != opened:
                     return f"{name} was replaced while it was open"
@@ -39,7 +39,7 @@ class Place:
     def has_file(self) -> bool:
         """Whether at least the log's own file is the one that was opened."""
         try:
-            return _identity(self.file) == self._opened[0]
+            return (self.file, _identity(self.file)) == self._opened[0]
         except OSError:
             return False
 

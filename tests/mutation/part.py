@@ -43,6 +43,7 @@ PARTS: Final = {
             "tests/store/test_compiled.py",
             "tests/store/test_connection.py",
             "tests/store/test_contract.py",
+            "tests/store/test_cut.py",
             "tests/store/test_golden.py::test_the_golden_log_is_what_this_version_writes",
             "tests/store/test_lean.py",
             "tests/store/test_open_issues.py",

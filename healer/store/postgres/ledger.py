@@ -203,7 +203,8 @@ class Ledger:
 
     def _committed_already(self, connection: Connection, group: Sequence[Entry]) -> Plan | None:
         # The lock on the head is ours: whatever the lost connection was doing, it is over.
-        attempt, self._attempt = self._attempt, None
+        # Until that is answered it is asked again: it may be lost as well.
+        attempt = self._attempt
         if attempt is None or attempt.group is not group:
             return None
         # The hash covers every event up to there: it is our commit and nobody else's.

@@ -36,7 +36,7 @@ _INTERPRETER: Final = re.compile(
 )
 _ON_THE_LINE: Final = frozenset({"-c", "-e"})
 _TAKES_ONE: Final = frozenset({"-W", "-X", "-r", "--require", "-cp", "-classpath"})
-_WORDS: Final = 200
+_LONGEST: Final = 200
 """Characters of a command that fit into a line that people read."""
 _SECRET: Final = re.compile(r"pass|secret|token|key|credential|://[^/]*@", re.IGNORECASE)
 _NUMBER: Final = re.compile(r"(?<![0-9.])[0-9]+(?![0-9.])")
@@ -54,7 +54,6 @@ class Found:
     owner: str | None
     unit: str | None
     launch: str
-    told: str
 
 
 def init(file: Path, output: Output | None) -> int:
@@ -108,9 +107,8 @@ def _look() -> list[Found]:
         names.add(name)
         unit = _unit(one.pid)
         owner = _owner(one.pid, words, program)
-        told = procfs.stat_of(one.pid).name if one.pid else "a process that is not ours to see"
         launch = _launch(one.pid, words, port)
-        seen[port] = Found(name, port, _probe(port), owner, unit, launch, told)
+        seen[port] = Found(name, port, _probe(port), owner, unit, launch)
     return [seen[port] for port in sorted(seen)]
 
 
@@ -168,7 +166,7 @@ def _launch(pid: int | None, words: Sequence[str], port: int) -> str:
     """How it was started, as YAML for a person to agree to; an example where that is long, cannot
     be said, or might show a secret."""
     line = " ".join(words)
-    if not pid or not line or len(line) > _WORDS or _SECRET.search(line) or "{" in line:
+    if not pid or not line or len(line) > _LONGEST or _SECRET.search(line) or "{" in line:
         return _NO_COMMAND
 
     def said(number: re.Match[str]) -> str:

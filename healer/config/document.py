@@ -34,6 +34,9 @@ _INTEGER: Final = re.compile(r"[-+]?[0-9]{1,18}")
 _FLOAT: Final = re.compile(r"[-+]?([0-9]{1,18}\.[0-9]{0,18}|\.[0-9]{1,18})")
 _WORDS: Final = {"true": True, "false": False, "null": None, "~": None, "": None}
 
+_QUOTES: Final = "; a text with any of {}[],:#@%&*` in it stands in quotes"
+"""What most often is wrong: `{port}` in a list."""
+
 
 class DocumentError(Exception):
     """A text that cannot be read; the message is one problem."""
@@ -74,9 +77,9 @@ def read_document(text: str) -> Document:
         return reader.read(yaml.parse(text, Loader=yaml.CSafeLoader))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
-        where = f"line {mark.line + 1}: " if mark else ""
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         why = " ".join(part for part in (error.context, error.problem) if part)
-        raise DocumentError(_tab(text, mark) or f"{where}is not YAML: {why}") from error
+        raise DocumentError(_tab(text, mark) or f"{where}is not YAML: {why}{_QUOTES}") from error
     except (yaml.YAMLError, UnicodeError) as error:
         raise DocumentError(f"is not YAML: {' '.join(str(error).split())}") from error
 

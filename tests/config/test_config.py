@@ -308,7 +308,18 @@ MISTAKES = {
     ),
     "list as a file": ("- a", ["it is a list; allowed: a mapping"]),
     "word as a file": ("hello", ["it is a single value; allowed: a mapping"]),
-    "not YAML": ("a: [1, 2", ["line 2: is not YAML: ", "expected ',' or ']'"]),
+    "not YAML": ("a: [1, 2", ["line 2, column 1: is not YAML: ", "expected ',' or ']'"]),
+    "a text that needs quotes": (
+        component("launch: {command: [serve, --on=127.0.0.1:{port}]}"),
+        ["is not YAML: ", "; a text with any of {}[],:#@%&*` in it stands in quotes"],
+    ),
+    "{port} without quotes": (
+        component("launch: {command: [serve, --port, {port}]}"),
+        [
+            "components.chat_api.launch.command.2: {port} without quotes is a mapping; "
+            'allowed: "{port}"'
+        ],
+    ),
     "control characters": ("a: \x00", ["is not YAML: "]),
     "two documents": (
         "node: a\n---\nnode: b",

@@ -144,7 +144,7 @@ class _Compiler:
                 name: member
                 for name, member in vars(model).items()
                 # What is said about a value (`str`, `same_as`, `outcome`) is said of a light one.
-                if name == "__str__" or (not name.startswith(("_", "model_")) and name.islower())
+                if name == "__str__" or not name.startswith("_")
                 if isinstance(member, property) or callable(member)
             }
             made = msgspec.defstruct(

@@ -71,8 +71,8 @@ class Feed:
     def publish(self, recorded: Sequence[Recorded]) -> None:
         """Tell everybody of what was committed. A listener that fails does not stop the others; the
         event loop's exception handler hears of it."""
-        for token, callback in list(self._listeners.items()):
-            if not recorded or token not in self._listeners:
+        for token, callback in list(self._listeners.items()) if recorded else ():
+            if token not in self._listeners:  # stopped by one before it
                 continue
             try:
                 callback(recorded)

@@ -295,6 +295,20 @@ async def test_an_open_reader_does_not_notice(log):
         assert await opened.read(after=10, limit=len(FACTS)) == FACTS[10:]
 
 
+def test_what_was_archived_between_two_looks_is_not_left_out(file: FileLog) -> None:
+    """Who reads the database behind a second archiving joins it with the first archive only: what
+    comes between is given by the next read."""
+    first = file.archive(MIDDLE)
+    assert first.path is not None
+    with closing(Cold([Segment(1, first.last, b"", b"", first.path)])) as cold:
+        found = cold.rows(0, first.last)
+        late: list[Row] = [(first.last + 9, *found[-1][1:])]
+        assert cold.joined(0, first.last + 5, late) == found
+        assert cold.joined(first.last, 5, late) == late
+        late = [(first.last + 1, *found[-1][1:])]
+        assert cold.joined(0, first.last + 5, late) == [*found, *late]
+
+
 async def test_more_than_a_row_group_is_found_at_every_place(empty):
     log = Log()
     for number in range(GROUP + 50):
@@ -545,7 +559,10 @@ def test_without_pyarrow_an_archive_names_the_extra(archived):
         check=False,
     )
     assert ran.returncode == 2
-    assert "pip install 'network-healer[export]'" in ran.stderr
+    assert ran.stderr == (
+        "healer: cannot use an archive: pyarrow is missing (import of pyarrow halted; None in "
+        "sys.modules); install it with: pip install 'network-healer[export]'\n"
+    )
 
 
 def test_a_log_with_a_damaged_event_is_not_archived(log):

@@ -230,6 +230,8 @@ def test_what_a_value_says_of_itself_a_light_one_says() -> None:
     # Of what a model says of itself nothing else is in it.
     assert not hasattr(process, "model_dump")
     assert not hasattr(process, "_copy_and_set_values")
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(process)
 
 
 def test_a_value_is_of_one_kind_wherever_it_stands() -> None:

@@ -267,9 +267,28 @@ async def test_a_listener_that_fails_stops_nobody(log: Log) -> None:
     assert (len(heard), reported) == (1, ["a listener of the log failed: deaf"])
 
 
+async def test_a_listener_that_another_stops_hears_no_more_and_those_behind_it_do(log: Log) -> None:
+    stop: list[Callable[[], None]] = []
+    heard: dict[str, list[Sequence[Recorded]]] = {name: [] for name in ("first", "second", "third")}
+
+    def first(recorded: Sequence[Recorded]) -> None:
+        heard["first"].append(recorded)
+        stop[0]()
+
+    log.listen(first)
+    stop.append(log.listen(heard["second"].append))
+    log.listen(heard["third"].append)
+    await log.append([started("i1", 1)])
+    assert {name: len(each) for name, each in heard.items()} == {
+        "first": 1,
+        "second": 0,
+        "third": 1,
+    }
+
+
 async def test_a_refused_append_is_not_heard(log: Log) -> None:
-    heard: list[Recorded] = []
-    log.listen(heard.extend)
+    heard: list[Sequence[Recorded]] = []
+    log.listen(heard.append)
     with pytest.raises(IssueConflictError):
         await log.append([started("i1", 2)])
     assert heard == []

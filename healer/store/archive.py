@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,12 +19,12 @@ from typing import Final
 from healer.errors import StoreError
 from healer.store.codec import Codec
 from healer.store.cold import GROUP, Row, parquet, segments_of
-from healer.store.connection import check_directory, check_file, connect, refusals
+from healer.store.connection import check_directory, check_file, refusals
 from healer.store.cut import cut_of
-from healer.store.ledger import Ledger
+from healer.store.ledger import Ledger, require_log
 from healer.store.lock import Lock
 from healer.store.notary import Sealing
-from healer.store.schema import archived_claims, log_id, require_schema
+from healer.store.schema import archived_claims, log_id
 from healer.store.segment import Progress, tidy, write
 from healer.store.witness import FileWitness
 
@@ -73,7 +73,7 @@ def archive(
     file = path.resolve()
     check_directory(file)
     check_file(file, writing=True)
-    _refuse_other(file)
+    require_log(file, new=False)
     place = (directory or file.with_name(f"{file.name}.archive")).resolve()
     key = file.with_name(f"{file.name}.key")
     sealing = Sealing(key, witness=FileWitness(witness) if witness else None)
@@ -88,18 +88,6 @@ def archive(
             ledger.close()
     finally:
         lock.release()
-
-
-def _refuse_other(file: Path) -> None:
-    """Refuse what is no log while nothing is written to it or beside it: a lock would stay there,
-    and opening it for writing makes it a database in WAL mode.
-
-    Raises:
-        StoreError: it is no log that this version knows.
-    """
-    with refusals(f"open {file}"), closing(connect(file, writing=False)) as connection:
-        if not require_schema(connection, file):
-            raise StoreError(f"cannot open {file}: it is empty")
 
 
 def _archive(

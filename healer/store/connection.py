@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from healer.errors import StoreError
 
-__all__ = ["check_directory", "check_file", "connect", "create_file", "refusals"]
+__all__ = ["check_directory", "check_file", "connect", "create_file", "refusals", "write_ahead"]
 
 # Another program (a backup, the sqlite3 shell) may hold the file's lock for a moment.
 _BUSY_TIMEOUT: Final = 5.0
@@ -86,22 +86,20 @@ def create_file(file: Path) -> None:
             return
 
 
-def connect(
-    file: Path, *, writing: bool, look: Callable[[sqlite3.Connection], object] = lambda _: None
-) -> sqlite3.Connection:
-    """A connection to `file`: the one that writes and checkpoints, or one that can only read.
-    `look` is called before anything of the file is changed, and may refuse it.
+def connect(file: Path, *, writing: bool, briefly: bool = False) -> sqlite3.Connection:
+    """A connection to `file`, of which it changes nothing: the one that writes and checkpoints
+    (`write_ahead` prepares it for that), or one that can only read. Who reads `briefly` leaves
+    nothing beside a file that nobody has open, and may see what is being written half.
 
     SQLite before 3.51.3 can corrupt a database in WAL mode when two connections write or checkpoint
     at once; a connection made here without `writing` can do neither.
 
     Raises:
         sqlite3.Error: it cannot be opened, or is not a database.
-        StoreError: `look` refuses it.
     """
     location = f"file:{quote(str(file))}"
     mode = "rw" if writing else "ro"
-    if not writing and _is_at_rest(file):
+    if not writing and _is_at_rest(file) and (briefly or not os.access(file.parent, os.W_OK)):
         # Reading a file in WAL mode needs files beside it. Where they are absent and cannot be
         # made (a read-only disk), nobody writes it either.
         mode = "ro&immutable=1"
@@ -116,25 +114,28 @@ def connect(
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA cell_size_check = ON")
         connection.execute("PRAGMA foreign_keys = ON")
-        look(connection)
-        if writing:
-            (journal,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-            if journal != "wal":
-                raise sqlite3.OperationalError(
-                    f"the file system does not allow WAL, only {journal}"
-                )
-            # NORMAL loses acknowledged events in a power cut.
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute(f"PRAGMA journal_size_limit = {_WAL_SIZE_LIMIT}")
-        else:
+        if not writing:
             connection.execute("PRAGMA query_only = ON")
-            connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    except (sqlite3.Error, StoreError):
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    except sqlite3.Error:
         connection.close()
         raise
     return connection
 
 
+def write_ahead(connection: sqlite3.Connection) -> None:
+    """Put the file into WAL mode, and let each commit wait for the disk.
+
+    Raises:
+        sqlite3.Error: the file system does not allow it.
+    """
+    (journal,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if journal != "wal":
+        raise sqlite3.OperationalError(f"the file system does not allow WAL, only {journal}")
+    # NORMAL loses acknowledged events in a power cut.
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA journal_size_limit = {_WAL_SIZE_LIMIT}")
+
+
 def _is_at_rest(file: Path) -> bool:
-    beside = file.with_name(f"{file.name}-wal")
-    return not beside.exists() and not os.access(file.parent, os.W_OK)
+    return not file.with_name(f"{file.name}-wal").exists()

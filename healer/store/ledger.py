@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from contextlib import closing
 from itertools import chain as joined
 from pathlib import Path
 from typing import Final
@@ -18,11 +18,11 @@ from healer.ports import Recorded
 from healer.store import chain, checkpoint, claim, schema, tail
 from healer.store.codec import Codec, Encoded
 from healer.store.cold import Segment
-from healer.store.connection import check_file, connect, create_file, refusals
+from healer.store.connection import check_file, connect, create_file, refusals, write_ahead
 from healer.store.notary import Notary, Sealing
 from healer.store.reader import select
 
-__all__ = ["Ledger"]
+__all__ = ["Ledger", "require_log"]
 
 _ENDS: Final = (IssueVerified, IssueFailed)
 _SETTLES: Final = frozenset({IssueDetected, *_ENDS})
@@ -35,6 +35,28 @@ _INSERTS: Final = {
 }
 
 _Row = tuple[int, str, int, str, int, bytes, bytes]
+
+
+def require_log(file: Path, *, new: bool) -> None:
+    """Look that `file` is a log of this schema or, where a `new` one may begin, empty; it stays as
+    it is, and nothing is left beside it. To be asked before its lock is: that would stay.
+
+    Raises:
+        StoreError: it is anything else.
+    """
+    with (
+        refusals(f"open {file}"),
+        closing(connect(file, writing=False, briefly=True)) as connection,
+    ):
+        _is_log(connection, file, new=new)
+
+
+def _is_log(connection: sqlite3.Connection, file: Path, *, new: bool) -> bool:
+    if schema.require_schema(connection, file):
+        return True
+    if not new:
+        raise StoreError(f"cannot open {file}: it is empty")
+    return False
 
 
 class Ledger:
@@ -67,9 +89,7 @@ class Ledger:
             create_file(file)
         check_file(file, writing=True)
         with refusals(f"open {file}"):
-            self._connection = connect(
-                file, writing=True, look=partial(self._look, new=new_log_id is not None)
-            )
+            self._connection = connect(file, writing=True)
         try:
             with refusals(f"open {file}"):
                 self._prepare(new_log_id)
@@ -83,13 +103,11 @@ class Ledger:
             self._connection.close()
             raise
 
-    def _look(self, connection: sqlite3.Connection, *, new: bool) -> None:
-        # First of all: what is no log would be changed by being opened as one.
-        if not schema.require_schema(connection, self._file) and not new:
-            raise StoreError(f"cannot open {self._file}: it is empty")
-
     def _prepare(self, new_log_id: Callable[[], str] | None) -> None:
-        if new_log_id is not None and not schema.require_schema(self._connection, self._file):
+        # What is no log would be changed by the first write.
+        there = _is_log(self._connection, self._file, new=new_log_id is not None)
+        write_ahead(self._connection)
+        if not there and new_log_id is not None:
             schema.create(self._connection, new_log_id)
 
     def _inspect(self) -> tail.Tail:

@@ -20,7 +20,7 @@ from healer.store.codec import Codec
 from healer.store.cold import Row
 from healer.store.connection import check_directory, check_file
 from healer.store.feed import Feed, Listener
-from healer.store.ledger import Ledger
+from healer.store.ledger import Ledger, require_log
 from healer.store.lock import Lock
 from healer.store.notary import Sealing
 from healer.store.reader import Reader
@@ -92,6 +92,7 @@ class SqliteLog(Unshared):
         check_directory(file)
         if file.exists():
             check_file(file, writing=True)
+            require_log(file, new=True)
         sealing = None
         if cadence is not None:
             told = FileWitness(witness) if isinstance(witness, Path) else witness

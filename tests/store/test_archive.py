@@ -469,8 +469,9 @@ def test_a_healer_that_has_the_log_open_keeps_it(file):
     assert file.rows() == len(FACTS)
 
 
-def _somebody_elses(file: Path) -> None:
+def _somebody_elses(file: Path, journal: str = "DELETE") -> None:
     with closing(sqlite3.connect(file)) as connection:
+        connection.execute(f"PRAGMA journal_mode = {journal}")
         connection.execute("CREATE TABLE song (name TEXT)")
 
 
@@ -480,6 +481,7 @@ def _somebody_elses(file: Path) -> None:
         (lambda file: file.write_bytes(b"no database, but long enough to be one" * 100), "not a"),
         (lambda file: file.touch(), "it is empty"),
         (_somebody_elses, "another program"),
+        (lambda file: _somebody_elses(file, "WAL"), "another program"),
     ],
 )
 def test_what_is_no_log_stays_as_it_is_and_alone(tmp_path, make, why):

@@ -13,7 +13,7 @@ import pytest
 
 from healer.errors import StoreBusyError, StoreError
 from healer.store import SqliteLog
-from healer.store.connection import check_file, connect, create_file, refusals
+from healer.store.connection import check_file, connect, create_file, refusals, write_ahead
 from healer.store.lock import Lock
 
 
@@ -24,12 +24,18 @@ def file(tmp_path: Path) -> Path:
     return place
 
 
+def written_ahead(file: Path) -> sqlite3.Connection:
+    connection = connect(file, writing=True)
+    write_ahead(connection)
+    return connection
+
+
 def settings(connection: sqlite3.Connection, *names: str) -> list[object]:
     return [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names]
 
 
 def test_who_writes_waits_for_the_disk_at_each_commit(file: Path) -> None:
-    with closing(connect(file, writing=True)) as connection:
+    with closing(written_ahead(file)) as connection:
         # NORMAL (1) would lose acknowledged events in a power cut.
         assert settings(connection, "synchronous", "journal_mode") == [2, "wal"]
         assert settings(connection, "journal_size_limit", "busy_timeout") == [64 << 20, 5_000]
@@ -46,7 +52,7 @@ def test_a_file_is_not_trusted_and_its_rules_are_in_force(file: Path, *, writing
 
 
 def test_who_reads_can_change_nothing(file: Path) -> None:
-    with closing(connect(file, writing=True)) as connection:
+    with closing(written_ahead(file)) as connection:
         connection.execute("CREATE TABLE song (title TEXT)")
         with closing(connect(file, writing=False)) as reading:
             for setting in ("ON", "OFF"):
@@ -65,7 +71,7 @@ def test_a_file_that_is_not_there_is_not_made(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a?b.db", "a#b.db", "100%25.db", "ä ö.db", "file:x.db"])
 def test_a_name_is_a_name(tmp_path: Path, name: str) -> None:
     create_file(tmp_path / name)
-    with closing(connect(tmp_path / name, writing=True)) as connection:
+    with closing(written_ahead(tmp_path / name)) as connection:
         connection.execute("CREATE TABLE song (title TEXT)")
     with closing(connect(tmp_path / name, writing=False)) as connection:
         assert connection.execute("SELECT count(*) FROM song").fetchone() == (0,)
@@ -77,7 +83,7 @@ def test_a_log_on_a_disk_that_is_read_only_is_read_without_files_beside_it(
 ) -> None:
     file = small_disk / "log.db"
     create_file(file)
-    with closing(connect(file, writing=True)) as connection:
+    with closing(written_ahead(file)) as connection:
         connection.execute("CREATE TABLE song (title TEXT)")
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with closing(connect(file, writing=False)) as connection:
@@ -85,10 +91,38 @@ def test_a_log_on_a_disk_that_is_read_only_is_read_without_files_beside_it(
     assert [path.name for path in small_disk.iterdir()] == ["log.db"]
 
 
-def test_a_log_that_is_written_is_read_with_what_is_not_yet_in_its_file(file: Path) -> None:
-    with closing(connect(file, writing=True)) as writing:
+@pytest.mark.parametrize("writing", [True, False])
+def test_to_connect_changes_nothing(file: Path, *, writing: bool) -> None:
+    with closing(connect(file, writing=writing)):
+        assert [path.name for path in file.parent.iterdir()] == ["log.db"]
+    assert file.read_bytes() == b""
+
+
+def test_who_reads_briefly_leaves_nothing_beside_a_file_at_rest(file: Path) -> None:
+    with closing(written_ahead(file)) as connection:
+        connection.execute("CREATE TABLE song (title TEXT)")
+    before = file.read_bytes()
+    with closing(connect(file, writing=False, briefly=True)) as reading:
+        assert reading.execute("SELECT count(*) FROM song").fetchone() == (0,)
+        assert [path.name for path in file.parent.iterdir()] == ["log.db"]
+    assert file.read_bytes() == before
+
+
+def test_who_reads_a_file_at_rest_sees_what_is_written_to_it_later(file: Path) -> None:
+    with closing(written_ahead(file)) as writing:
         writing.execute("CREATE TABLE song (title TEXT)")
-        with closing(connect(file, writing=False)) as reading:
+    with closing(connect(file, writing=False)) as reading, closing(written_ahead(file)) as writing:
+        writing.execute("INSERT INTO song VALUES ('x')")
+        assert reading.execute("SELECT count(*) FROM song").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("briefly", [True, False])
+def test_a_log_that_is_written_is_read_with_what_is_not_yet_in_its_file(
+    file: Path, *, briefly: bool
+) -> None:
+    with closing(written_ahead(file)) as writing:
+        writing.execute("CREATE TABLE song (title TEXT)")
+        with closing(connect(file, writing=False, briefly=briefly)) as reading:
             for count in range(3):
                 found = reading.execute("SELECT count(*) FROM song").fetchone()
                 assert found == (count,)

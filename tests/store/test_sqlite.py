@@ -19,7 +19,7 @@ from healer.store import SqliteLog
 from healer.store.chain import genesis, link
 from healer.store.codec import Codec
 from healer.store.connection import connect
-from healer.store.ledger import Ledger
+from healer.store.ledger import Ledger, require_log
 from healer.store.lock import Lock
 from healer.store.reader import Reader, select
 from healer.store.tail import Tail, inspect
@@ -351,15 +351,39 @@ def test_what_is_not_a_database_is_refused(file: Path) -> None:
     assert file.read_bytes().startswith(b"not a database")
 
 
-def test_another_programs_database_is_refused_and_stays_as_it_is(file: Path) -> None:
+@pytest.mark.parametrize("journal", ["DELETE", "WAL"])
+def test_another_programs_database_is_refused_and_stays_as_it_is_and_alone(
+    file: Path, journal: str
+) -> None:
+    edit(file, f"PRAGMA journal_mode = {journal}", "CREATE TABLE song (title TEXT)")
+    before = file.read_bytes()
+    with pytest.raises(StoreError) as refused:
+        opened(file)
+    assert str(refused.value) == f"cannot open {file}: it is a database of another program"
+    assert (file.read_bytes(), list(file.parent.iterdir())) == (before, [file])
+    with pytest.raises(StoreError, match=r"^cannot open .*: it is a database of another program$"):
+        SqliteLog.open_readonly(file)
+    assert file.read_bytes() == before
+
+
+def test_what_takes_a_logs_place_behind_the_first_look_is_refused_and_stays_as_it_is(
+    file: Path,
+) -> None:
     edit(file, "CREATE TABLE song (title TEXT)")
     before = file.read_bytes()
-    for opener in (opened, SqliteLog.open_readonly):
-        with pytest.raises(
-            StoreError, match=r"^cannot open .*: it is a database of another program$"
-        ):
-            opener(file)
-        assert file.read_bytes() == before
+    # Who looks first, looks in front of the lock; who opens, behind it.
+    for new in (None, lambda: "log-1"):
+        with pytest.raises(StoreError) as refused:
+            Ledger(file, Codec(), new)
+        assert str(refused.value) == f"cannot open {file}: it is a database of another program"
+        assert (file.read_bytes(), list(file.parent.iterdir())) == (before, [file])
+
+
+async def test_an_empty_file_becomes_a_log(file: Path) -> None:
+    write(file, b"")
+    await filled(file, 3)
+    async with SqliteLog.open_readonly(file) as log:
+        assert (log.broken, await log.head()) == (None, 3)
 
 
 async def test_a_later_schema_is_refused(file: Path) -> None:
@@ -392,6 +416,10 @@ def test_an_empty_file_is_made_a_log_by_who_names_it_only(file: Path) -> None:
         with pytest.raises(StoreError, match=r"^cannot open .*log\.db: it is empty$"):
             opener(file)
         assert file.stat().st_size == 0
+    with pytest.raises(StoreError, match=r"^cannot open .*log\.db: it is empty$"):
+        require_log(file, new=False)
+    require_log(file, new=True)
+    assert (file.stat().st_size, list(file.parent.iterdir())) == (0, [file])
     with closing(Ledger(file, Codec(), lambda: "log-1")) as ledger:
         assert (ledger.head, ledger.broken) == (0, None)
 

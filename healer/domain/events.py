@@ -33,6 +33,7 @@ from healer.domain.value import Value
 
 __all__ = [
     "EVENT_TYPES",
+    "POLICY",
     "ApprovalDenied",
     "ApprovalGranted",
     "ApprovalRequested",
@@ -75,6 +76,9 @@ __all__ = [
     "StepSucceeded",
     "VerificationRecorded",
 ]
+
+POLICY: Final = "policy"
+"""The actor of what the healer decides by its own rules."""
 
 
 class Event(Value, CanMutateAggregate[str]):

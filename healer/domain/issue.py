@@ -408,7 +408,7 @@ class NetworkIssue(Aggregate):
                 self.pending_checks = event.pending
             case fact.RouteChosen():
                 self.routed = True
-                if event.actor != "policy":  # a person wants it done, by this route
+                if event.actor != fact.POLICY:  # a person wants it done, by this route
                     self.asked_by = self.asked_by or event.actor
                 self.remaining = list(event.playbooks)
             case fact.ApprovalRequested() | fact.ApprovalGranted() | fact.ApprovalDenied():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from healer.domain.events import ApprovalRequested
+from healer.domain.events import POLICY, ApprovalRequested
 from healer.domain.spec import Mode
 from healer.engine.patient import Patient
 from healer.engine.waiting import Waiting
@@ -39,7 +39,7 @@ class Approval:
         """Suggest, and wait for an answer, its end, or whatever makes it needless."""
         if self._issue.approval is None:
             expires = self._patient.fleet.budget.approval_expires
-            self._issue.request_approval(expires_in=expires, stamp=self._patient.stamp("policy"))
+            self._issue.request_approval(expires_in=expires, stamp=self._patient.stamp(POLICY))
             await self._patient.save()
             self._ends = self._patient.clock.monotonic() + expires
         if self._ends is None:
@@ -53,7 +53,7 @@ class Approval:
         if self._answers:
             await self._record_answer(self._answers.popleft())
         elif woken == "timeout":
-            self._issue.deny_approval("expired", stamp=self._patient.stamp("policy"))
+            self._issue.deny_approval("expired", stamp=self._patient.stamp(POLICY))
 
     async def approve(self, actor: str) -> None:
         """An operator allows the suggested heal; returns when that is durable.

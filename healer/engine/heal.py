@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from healer.domain import decision
+from healer.domain.events import POLICY
 from healer.domain.health import Health
 from healer.domain.lifecycle import State
 from healer.engine.approval import Approval
@@ -132,7 +133,7 @@ class Heal:
         if attempt is None:
             return
         if self.issue.remaining:
-            self.issue.start_remediation(attempt=attempt, stamp=self._patient.stamp("policy"))
+            self.issue.start_remediation(attempt=attempt, stamp=self._patient.stamp(POLICY))
         else:
             await self._patient.save()
             await self._verification.verify()
@@ -159,7 +160,7 @@ class Heal:
     async def _close_failed(self, reason: str) -> None:
         issue = self.issue
         await self._diagnosis.finish()
-        issue.escalate(reason, stamp=self._patient.stamp("policy"))
+        issue.escalate(reason, stamp=self._patient.stamp(POLICY))
         issue.fail(
             reason, resolved_in=self._patient.since_first_seen(), stamp=self._patient.stamp()
         )

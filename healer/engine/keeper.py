@@ -12,6 +12,7 @@ from structlog.contextvars import bound_contextvars
 from healer.domain.aggregate import Stamp
 from healer.domain.component import Component, component_stream
 from healer.domain.events import (
+    POLICY,
     ApprovalDenied,
     BudgetReset,
     ComponentEvent,
@@ -389,7 +390,7 @@ class Keeper:
 
     def remember_denial(self, denied: ApprovalDenied) -> None:
         """Take in, at start, that a person refused a heal: a restart suggests nothing sooner."""
-        if denied.actor != "policy":  # which says that nobody answered
+        if denied.actor != POLICY:  # which says that nobody answered
             age = (self._clock.now() - denied.timestamp).total_seconds()
             self._fleet.deny(self.name, max(0.0, age))
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from healer.domain import decision
+from healer.domain.events import POLICY
 from healer.domain.policy import Go, Verdict, Withhold
 from healer.domain.routing import choose_route
 from healer.engine.patient import Patient, Wishes
@@ -111,7 +112,7 @@ class Leave:
             probabilities=route.probabilities,
             chosen_by=route.chosen_by,
             skipped=route.skipped,
-            stamp=self._patient.stamp(wishes.actor if wishes.forced else "policy"),
+            stamp=self._patient.stamp(wishes.actor if wishes.forced else POLICY),
         )
 
     async def _withhold(self, verdict: Withhold) -> None:
@@ -123,12 +124,12 @@ class Leave:
                 arithmetic=verdict.arithmetic,
                 cause=verdict.cause,
                 retry_in=verdict.retry_in,
-                stamp=self._patient.stamp("policy"),
+                stamp=self._patient.stamp(POLICY),
             )
         if verdict.page and verdict.reason not in issue.escalations:
-            issue.escalate(verdict.reason, stamp=self._patient.stamp("policy"))
+            issue.escalate(verdict.reason, stamp=self._patient.stamp(POLICY))
         elif self._until_deadline(verdict) == 0:
-            issue.escalate("deadline", stamp=self._patient.stamp("policy"))
+            issue.escalate("deadline", stamp=self._patient.stamp(POLICY))
         await self._patient.save()
 
     def _until_deadline(self, verdict: Withhold) -> float | None:

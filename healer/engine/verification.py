@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from healer.domain import decision
-from healer.domain.events import StepSettled, StepSucceeded
+from healer.domain.events import POLICY, StepSettled, StepSucceeded
 from healer.domain.lifecycle import State
 from healer.domain.playbook import PlaybookOutcome, Settlement
 from healer.domain.probe import ProbeResult
@@ -117,5 +117,5 @@ class Verification:
                 candidates=tuple(playbook.name for playbook in playbooks),
                 probabilities=(1.0, *(0.0 for _ in issue.remaining)),
                 chosen_by="cleared_port",
-                stamp=self._patient.stamp("policy"),
+                stamp=self._patient.stamp(POLICY),
             )

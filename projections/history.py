@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
-from typing import Final, Protocol, Self
+from typing import Final, NamedTuple, Protocol, Self
 
 import msgspec
 
@@ -47,6 +47,8 @@ __all__ = [
     "HistoryQuery",
     "HistoryQueryError",
     "Issues",
+    "Page",
+    "find",
     "in_memory",
     "page",
     "shown",
@@ -280,15 +282,28 @@ class HistoryQuery:
         )
 
 
-def page(issues: Issues, query: HistoryQuery) -> dict[str, Json]:
-    """`{"records": [...], "next": cursor or None}`, newest first; raises as `Issues` says."""
+class Page(NamedTuple):
+    """Issues that were found, newest first, and the cursor of the next page."""
+
+    records: list[Shelved]
+    next: int | None
+
+    def view(self) -> dict[str, Json]:
+        """`{"records": [...], "next": cursor or None}`. It needs the page alone, in any thread."""
+        return {"records": [shown(record) for record in self.records], "next": self.next}
+
+
+def find(issues: Issues, query: HistoryQuery) -> Page:
+    """What the query asks for; raises as `Issues` says."""
     found = issues.newest(query.wanted())
     records = list(islice(found, query.limit))
     more = next(found, None) is not None
-    return {
-        "records": [shown(record) for record in records],
-        "next": records[-1].position if more else None,
-    }
+    return Page(records, records[-1].position if more else None)
+
+
+def page(issues: Issues, query: HistoryQuery) -> dict[str, Json]:
+    """The page as it is shown, see `Page.view`; raises as `Issues` says."""
+    return find(issues, query).view()
 
 
 def _begun(state: History, record: FullRecord) -> None:

@@ -161,13 +161,13 @@ def _add_views(app: FastAPI, healer: Healer) -> None:
     @app.get(f"{PREFIX}/history")
     async def history(wish: Annotated[HistoryWish, Query()]) -> Response:
         await _current(views)
-        answer = once.history(views, wish.query(), engine.names)
+        answer = await once.history(views, wish.query(), engine.names)
         return Response(answer, media_type=Json.media_type)
 
     @app.get(f"{PREFIX}/history/{{component}}")
     async def history_of(component: str, wish: Annotated[HistoryWish, Query()]) -> Response:
         await _current(views)
-        answer = once.history(views, wish.query(component), engine.names)
+        answer = await once.history(views, wish.query(component), engine.names)
         return Response(answer, media_type=Json.media_type)
 
     @app.get(f"{PREFIX}/active")
@@ -228,7 +228,7 @@ def _add_views(app: FastAPI, healer: Healer) -> None:
     async def issues(wish: Annotated[HistoryWish, Query()]) -> Response:
         """As `/history`."""
         await _current(views)
-        answer = once.history(views, wish.query(), engine.names)
+        answer = await once.history(views, wish.query(), engine.names)
         return Response(answer, media_type=Json.media_type)
 
 

@@ -16,9 +16,11 @@ from pydantic import Field
 
 from healer.api import view
 from healer.api.json import Json
+from healer.api.page import made
 from healer.api.wish import HistoryWish
 from healer.bootstrap import Healer
 from healer.domain.events import Fact
+from projections.history import Page
 from projections.projection import Json as JsonValue
 from projections.record import instant
 from replay.past import Past, Then
@@ -120,6 +122,7 @@ class _Desk:
 
     async def _shown(self, point: Point, wish: PastWish) -> dict[str, JsonValue]:
         then = await self._past.at(point)
+        page = view.history(then, wish.query(), known=self._healer.engine.names)
         span = await self._past.span()
         found: dict[str, JsonValue] = {
             "point": shown(point),
@@ -134,7 +137,7 @@ class _Desk:
             "active": then.view("active"),
             "stats": then.view("stats"),
             "playbook_stats": then.view("playbook_stats"),
-            "history": view.history(then, wish.query(), known=self._healer.engine.names),
+            "history": await made(page, Page.view),
         }
         if wish.issue is not None:
             found["issue"] = await self._issue(then, point, wish.issue)

@@ -10,7 +10,7 @@ from healer.domain.events import Fact
 from healer.domain.spec import ComponentSpec
 from healer.errors import UnknownNameError
 from healer.ports import Recorded
-from projections.history import HistoryQuery, Issues, page, shown
+from projections.history import HistoryQuery, Issues, Page, find, shown
 from projections.projection import Json
 from projections.recommendations import recommend
 from projections.shelf import Wanted
@@ -37,7 +37,7 @@ class Views(Protocol):
     def state(self, name: str) -> Any: ...
 
 
-def history(views: Views, query: HistoryQuery, *, known: Sequence[str] = ()) -> dict[str, Json]:
+def history(views: Views, query: HistoryQuery, *, known: Sequence[str] = ()) -> Page:
     """A page of issues, newest first, and the cursor of the next page.
 
     Raises:
@@ -46,7 +46,7 @@ def history(views: Views, query: HistoryQuery, *, known: Sequence[str] = ()) -> 
     issues: Issues = views.state("history")
     if query.component is not None:
         _check_component(query.component, {*known, *issues.components})
-    return page(issues, query)
+    return find(issues, query)
 
 
 def issue(views: Views, issue_id: str, facts: Sequence[Fact]) -> dict[str, Json]:

@@ -115,7 +115,7 @@ def history(source: Source, query: HistoryQuery, output: Output | None) -> int:
     known: tuple[str, ...] = ()
     if query.component is not None and source.store is None:
         known = tuple(config_in(source.file).components)
-    found = view.history(asyncio.run(_views(source, HISTORY)), query, known=known)
+    found = view.history(asyncio.run(_views(source, HISTORY)), query, known=known).view()
     if not as_table(output):
         print_json(found)
         return FINE

@@ -18,7 +18,6 @@ import errno
 import os
 import socket
 import struct
-from types import TracebackType
 from typing import Final, Self
 
 from healer.probes.address import Address
@@ -44,12 +43,7 @@ class Connection:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._socket.close()
 
     async def open(self) -> None:

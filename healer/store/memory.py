@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
-from types import TracebackType
 from typing import Any, Final, Self
 
 from healer.domain.events import Event, Fact, IssueDetected, IssueFailed, IssueVerified
@@ -123,10 +122,5 @@ class MemoryLog(Unshared):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()

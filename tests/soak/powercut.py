@@ -63,15 +63,13 @@ Acknowledged = dict[int, str]
 # --- the writer ----------------------------------------------------------------------------------
 
 
-def _careless(file: Path, *, writing: bool) -> sqlite3.Connection:
+def _careless(connection: sqlite3.Connection) -> None:
     """The control: a connection as many programs use it."""
-    connection = _connect(file, writing=writing)
-    if writing:
-        connection.execute("PRAGMA synchronous = NORMAL")
-    return connection
+    _write_ahead(connection)
+    connection.execute("PRAGMA synchronous = NORMAL")
 
 
-_connect: Final = ledger.connect
+_write_ahead: Final = ledger.write_ahead
 
 
 async def _append_for_ever(file: Path, saying: int) -> None:
@@ -97,7 +95,7 @@ async def _append_for_ever(file: Path, saying: int) -> None:
 
 def _be_a_writer(file: Path, saying: int, *, control: bool) -> None:
     if control:
-        ledger.connect = _careless
+        ledger.write_ahead = _careless
     with suppress(BaseException):  # whatever becomes of it: it is judged by what it leaves
         asyncio.run(_append_for_ever(file, saying))
     os._exit(0)

@@ -72,7 +72,7 @@ bench: $(DEVELOPMENT) ## Measure, and print tables with medians and ratios
 		$(BIN)/python "$$bench" $(ARGS) || exit; done
 
 .PHONY: simulate
-simulate: $(DEVELOPMENT) ## Two virtual hours of faults for each seed (ARGS="--seeds 10000", "--bugs")
+simulate: $(DEVELOPMENT) ## Two virtual hours of faults, or months of a calm machine, for each seed (ARGS="--seeds 10000", "--long", "--bugs")
 	@$(BIN)/python -m tests.simulator $(ARGS)
 
 .PHONY: fuzz-api

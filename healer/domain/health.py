@@ -59,7 +59,7 @@ class HealthState:
                 recovering = self.health in {Health.UNHEALTHY, Health.SUSPECT}
                 enough = not recovering or successes >= thresholds.success
                 health = Health.HEALTHY if enough else self.health
-                return replace(self, health=health, failures=0, successes=successes)
+                return HealthState(health, self.epoch, 0, successes)
             case Outcome.UNHEALTHY:
                 if starting:
                     return replace(self, health=Health.STARTING, successes=0)

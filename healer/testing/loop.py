@@ -21,7 +21,11 @@ deadline that is a rounding error away would ask for ever."""
 
 
 class _Selector(selectors.DefaultSelector):
-    """Asks at once, and lets the time that it was to wait pass."""
+    """Asks at once, and lets the time that it was to wait pass.
+
+    Where nothing is open but what the loop wakes itself with, there is nothing to ask for: whatever
+    threads hand over is found at the next turn.
+    """
 
     now = 0.0
     turns = 0
@@ -32,6 +36,13 @@ class _Selector(selectors.DefaultSelector):
         self.turns += 1
         if self.interrupt is not None and self.turns == self.interrupt[0]:
             self.interrupt[1]()
+        if timeout is None or len(self.get_map()) > 1:
+            return self._ask(timeout)
+        if timeout > 0:
+            self.now += timeout
+        return []
+
+    def _ask(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
         if ready:
             return ready
@@ -59,6 +70,16 @@ class SimLoop(asyncio.SelectorEventLoop):
     def turns(self) -> int:
         """How often it has turned: between two turns everybody waits, and anything may happen."""
         return self._selector_with_time.turns
+
+    @property
+    def timers(self) -> int:
+        """How many timers are set."""
+        return sum(not handle.cancelled() for handle in self._scheduled)  # type: ignore[attr-defined]
+
+    def suspend(self, seconds: float) -> None:
+        """Let time pass in which nobody gets to do anything, as when the machine is frozen: all
+        timers that would have ended in it end behind it."""
+        self._selector_with_time.now += seconds
 
     def interrupt(self, turn: int, callback: Callable[[], None]) -> None:
         """Call `callback` right before the turn of that number, wherever everybody is then."""

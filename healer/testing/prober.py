@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from functools import cache, lru_cache
 
 from healer.domain.classification import reaches
 from healer.domain.probe import ProbeResult, Reason
 from healer.domain.process import Listener
 from healer.domain.spec import ComponentSpec
-from healer.testing.world import World, WorldSocket
+from healer.testing.world import World
 
 __all__ = ["FakeProber"]
 
@@ -35,16 +36,7 @@ class FakeProber:
         if reason is Reason.TIMEOUT:
             await asyncio.sleep(max(spec.timeout - self.elapsed, 0.0))
             elapsed = spec.timeout
-        return ProbeResult(
-            kind=spec.probe.kind,
-            target=f"{spec.host}:{port}",
-            reason=reason,
-            elapsed=elapsed,
-            errno=errno.ECONNREFUSED if reason is Reason.REFUSED else None,
-            status={Reason.OK: 200, Reason.BAD_STATUS: 500}.get(reason)
-            if spec.probe.kind == "http"
-            else None,
-        )
+        return _result(spec.probe.kind, f"{spec.host}:{port}", reason, elapsed)
 
     def _meet(self, spec: ComponentSpec, port: int) -> Reason:
         if spec.name in self.says:
@@ -52,18 +44,30 @@ class FakeProber:
         if not self._world.is_local(spec.host):
             return Reason.UNREACHABLE
         for socket in self._world.on_port(port):
-            if not _reaches(socket, spec.host):
+            if not _reaches(socket.address, spec.host, dual_stack=socket.dual_stack):
                 continue
             awake = [process for process in socket.holders if process.state not in {"T", "D"}]
             return awake[0].answers if awake else Reason.TIMEOUT
         return Reason.REFUSED
 
 
-def _reaches(socket: WorldSocket, host: str) -> bool:
+@lru_cache
+def _result(kind: str, target: str, reason: Reason, elapsed: float) -> ProbeResult:
+    """Nobody can change it: what is seen again and again is one and the same."""
+    status = {Reason.OK: 200, Reason.BAD_STATUS: 500}.get(reason) if kind == "http" else None
+    return ProbeResult(
+        kind=kind,
+        target=target,
+        reason=reason,
+        elapsed=elapsed,
+        errno=errno.ECONNREFUSED if reason is Reason.REFUSED else None,
+        status=status,
+    )
+
+
+@cache
+def _reaches(address: str, host: str, *, dual_stack: bool) -> bool:
     listener = Listener(
-        address=socket.address,
-        port=socket.port,
-        family=socket.family,
-        dual_stack=socket.dual_stack,
+        address=address, port=1, family=6 if ":" in address else 4, dual_stack=dual_stack
     )
     return reaches(listener, host)

@@ -6,16 +6,18 @@ of a run only. Patching is for this: nothing else in the tests patches anything.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, Final
 from unittest import mock
 
 from healer.domain import decision, policy
 from healer.domain.health import HealthState
 from healer.domain.playbook import Settlement, StepResult
-from healer.domain.policy import Withhold
+from healer.domain.policy import Ledger, Withhold
 from healer.domain.probe import Outcome
 from healer.domain.process import OwnerProof, ProcessIdentity
 from healer.domain.spec import Mode
@@ -24,6 +26,7 @@ from healer.engine import fleet as fleet_module
 from healer.engine import verification as verification_module
 from healer.engine import withdrawal as withdrawal_module
 from healer.engine.fleet import FleetBook
+from healer.engine.heal import Heal
 from healer.engine.journal import Journal
 from healer.engine.keeper import Keeper
 from healer.engine.leave import Leave
@@ -40,7 +43,7 @@ from healer.playbooks.stop import Terminate
 from healer.testing import FakeClock, FakeHost
 from healer.watchdog.watch import Watch
 
-__all__ = ["BUGS", "planted"]
+__all__ = ["BUGS", "LONG_BUGS", "planted"]
 
 _Planting = tuple[Any, str, Any]
 
@@ -209,6 +212,61 @@ async def _members_of_group_number(self: FakeHost, launch: Any) -> Any:
     return tuple(self._take(each) for each in living)
 
 
+# Bugs of long times
+
+_DAY: Final = 86400.0
+_BITS: Final = 2**32 / 1000
+"""Seconds after which 32 bits of milliseconds begin again: 49.7 days."""
+
+
+def _end_and_note(self: FleetBook, name: str) -> None:
+    """Ends a heal, and keeps a note of it for ever."""
+    self.__dict__.setdefault("_history", []).append(name)
+    _END(self, name)
+
+
+async def _run_and_leave(self: Heal) -> None:
+    """Runs a heal, and leaves a task that waits for what does not come."""
+    task = asyncio.create_task(self._patient.stopping.wait())
+    self._patient.fleet.__dict__["_waiter"] = task
+    await _RUN(self)
+
+
+async def _run_and_remind(self: Heal) -> None:
+    """Runs a heal, and sets a timer that nobody takes back."""
+    asyncio.get_running_loop().call_later(1000 * _DAY, lambda: None)
+    await _RUN(self)
+
+
+def _rested_without_days(self: Ledger, now: float, reset_after: float) -> Ledger:
+    """Takes the seconds of a duration for all of it."""
+    if self.healthy_since is not None:
+        stretch = timedelta(seconds=now - self.healthy_since)
+        if stretch.seconds >= reset_after:
+            return Ledger()
+    return replace(self, healthy_since=None)
+
+
+def _window_by_time_of_day(self: Window, component: Any) -> float:
+    window = component.maintenance
+    if window is None:
+        return 0.0
+    if window.event_id != self._known:
+        age = max(timedelta(0), self._clock.now() - window.timestamp).seconds
+        self._known = window.event_id
+        self._ends = self._clock.monotonic() + window.duration - age
+    return max(0.0, self._ends - self._clock.monotonic())
+
+
+def _of_32_bits(self: FakeClock) -> float:
+    return _MONOTONIC(self) % _BITS
+
+
+_END = FleetBook.end
+_RUN = Heal.run
+_MONOTONIC = FakeClock.monotonic
+
+
 BUGS: Final[dict[str, tuple[_Planting, ...]]] = {
     "identity is the pid": ((ProcessIdentity, "same_as", _by_pid),),
     "identity is pid and start tick": ((ProcessIdentity, "same_as", _by_pid_and_ticks),),
@@ -254,13 +312,25 @@ BUGS: Final[dict[str, tuple[_Planting, ...]]] = {
     ),
     "a resolved alert ends a heal that acts": ((Withdrawal, "_kept", lambda _self: None),),
 }
-"""Name → what is put in the place of what."""
+"""Name → what is put in the place of what. Two hours of many seeds find these."""
+
+LONG_BUGS: Final[dict[str, tuple[_Planting, ...]]] = {
+    "a note is kept of each heal": ((FleetBook, "end", _end_and_note),),
+    "a task is left by each heal": ((Heal, "run", _run_and_leave),),
+    "a timer is left by each heal": ((Heal, "run", _run_and_remind),),
+    "a healthy stretch is measured without its days": (
+        (Ledger, "became_unhealthy", _rested_without_days),
+    ),
+    "a window is measured without its days": ((Window, "left", _window_by_time_of_day),),
+    "a clock of 32 bits": ((FakeClock, "monotonic", _of_32_bits),),
+}
+"""Those that take months to show."""
 
 
 @contextmanager
 def planted(name: str) -> Iterator[None]:
     """Plant a bug while it lasts."""
     with ExitStack() as stack:
-        for target, attribute, value in BUGS[name]:
+        for target, attribute, value in (BUGS | LONG_BUGS)[name]:
             stack.enter_context(mock.patch.object(target, attribute, value))
         yield

@@ -8,11 +8,14 @@ from typing import Any, Final
 
 import orjson
 
-__all__ = ["KINDS", "PROFILES", "TRIGGERS", "Case", "Fault", "Incident", "generate"]
+__all__ = [
+    "DAY", "KINDS", "PROFILES", "TRIGGERS", "Case", "Fault", "Incident", "Pace", "generate",
+    "generate_long",
+]  # fmt: skip
 
+MINUTE: Final = 60.0
 HOUR: Final = 3600.0
-LASTING: Final = 2 * HOUR
-"""Virtual seconds in which faults happen."""
+DAY: Final = 24 * HOUR
 
 PROFILES: Final = (
     "plain",
@@ -60,6 +63,8 @@ KINDS: Final = {
     "mode": 2,
     # Of other systems
     "alert": 0,  # one that fires and is resolved, again and again
+    # Of long times
+    "suspend": 0,  # the machine stands still: with its clocks, or all but the wall's
 }
 """What can go wrong, or be asked for, and how often it is drawn (0: by other dice)."""
 
@@ -116,8 +121,32 @@ class Incident:
 
 
 @dataclass(frozen=True, slots=True)
+class Pace:
+    """How long a case lasts, how closely its machine is watched, and how soon people and the healer
+    try again. Seconds. The defaults are two hours in which faults meet all the time.
+
+    `liveness` is how long after the last fault everything has to be well again, `quiet` how long
+    after that nothing may be written. A case of months is `long`: it is held to both whenever its
+    faults leave the time for it, others at their end.
+    """
+
+    lasting: float = 2 * HOUR
+    interval: float = 30.0
+    fast_interval: float = 2.0
+    failure_threshold: int = 2
+    max_backoff: float = 60.0
+    reset_after: float = 300.0
+    rearm_after: float = 120.0
+    escalate_after: float = 120.0
+    approval_expires: float = 90.0
+    liveness: float = 1800.0
+    quiet: float = 900.0
+    long: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
-    """Two hours of a small machine. The same case is the same history, to the byte."""
+    """Hours, or months, of a small machine. The same case is the same history, to the byte."""
 
     seed: int
     components: tuple[str, ...]
@@ -125,10 +154,19 @@ class Case:
     pidfd_inodes: bool = True
     max_concurrent: int = 2
     incident: Incident | None = None
+    pace: Pace = Pace()
 
-    def without(self, index: int) -> Case:
-        """The case without one of its faults."""
-        return replace(self, faults=(*self.faults[:index], *self.faults[index + 1 :]))
+    def without(self, index: int, count: int = 1) -> Case:
+        """The case without `count` of its faults."""
+        return replace(self, faults=(*self.faults[:index], *self.faults[index + count :]))
+
+    def until(self, seconds: float) -> Case:
+        """The case as it is until then."""
+        return replace(
+            self,
+            faults=tuple(each for each in self.faults if each.at < seconds),
+            pace=replace(self.pace, lasting=min(seconds, self.pace.lasting)),
+        )
 
     def dump(self) -> bytes:
         """As JSON; `load` reads it."""
@@ -148,7 +186,8 @@ class Case:
             told = fields.pop("incident", None)
             if told is not None:
                 told = Incident(**told | {"course": tuple(told["course"])})
-            case = Case(components=components, faults=faults, incident=told, **fields)
+            pace = Pace(**fields.pop("pace", {}))
+            case = Case(components=components, faults=faults, incident=told, pace=pace, **fields)
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"cannot read a case: {error}") from error
         unknown = {each.kind for each in case.faults} - KINDS.keys()
@@ -202,3 +241,98 @@ def _fault(random: Random, components: int) -> Fault:
         value=round(random.uniform(-1, 1), 6),
         trigger=trigger,
     )
+
+
+# Months
+
+_BETWEEN: Final = 3 * DAY
+"""Mean seconds between two troubles of a machine of months."""
+
+_LASTS: Final = {
+    "maintenance": (15 * MINUTE, 2 * HOUR, 12 * HOUR, 2 * DAY),
+    "pause": (10 * MINUTE, HOUR, 10 * HOUR),
+    "mode": (HOUR, DAY, 5 * DAY),
+    "alert": (1.0, 20.0, MINUTE),
+    "store_down": (1.0, MINUTE, 30 * MINUTE),
+    "host_down": (1.0, MINUTE, 10 * MINUTE),
+    "suspend": (MINUTE, HOUR, 10 * HOUR),
+    "kill": (1.0, 20.0, MINUTE),
+    "restart": (1.0, 20.0, MINUTE),
+}
+_LASTS_USUALLY: Final = (3.0, 20.0, 2 * MINUTE, 10 * MINUTE, HOUR)
+
+_LONG_KINDS: Final = KINDS | {"alert": 3, "suspend": 4, "restart": 4, "maintenance": 5}
+
+
+def generate_long(seed: int) -> Case:
+    """The case of months of that seed: a calm machine, with a trouble now and then."""
+    random = Random(f"months of {seed}")
+    components = tuple(random.choice(PROFILES) for _ in range(random.randint(2, 4)))
+    lasting = random.randint(90, 365) * DAY
+    interval = round(random.uniform(MINUTE, 5 * MINUTE), 1)
+    rearm_after = random.choice((5 * MINUTE, 15 * MINUTE, HOUR))
+    # The faults may spend a budget; whoever waits for another may then have to wait for both.
+    liveness = HOUR + 3 * rearm_after + 20 * interval
+    pace = Pace(
+        lasting=lasting,
+        interval=interval,
+        fast_interval=random.choice((2.0, 5.0)),
+        failure_threshold=random.choice((2, 3)),
+        max_backoff=5 * MINUTE,
+        reset_after=random.choice((10 * MINUTE, HOUR)),
+        rearm_after=rearm_after,
+        escalate_after=random.choice((5 * MINUTE, 30 * MINUTE)),
+        approval_expires=random.choice((HOUR, DAY)),
+        liveness=liveness,
+        quiet=HOUR,
+        long=True,
+    )
+    faults = _visits(random, components, 0.0)
+    at = random.expovariate(1 / _BETWEEN)
+    while at < lasting:
+        together = random.randint(2, 6) if random.random() < 0.25 else 1
+        faults += [_trouble(random, at, len(components), together) for _ in range(together)]
+        # People come by after each trouble, sooner or later, and do what is left to them.
+        faults += _visits(random, components, at + random.choice((10 * MINUTE, 2 * HOUR, 9 * HOUR)))
+        at += random.expovariate(1 / _BETWEEN)
+    # New versions of the healer come out every few weeks.
+    at = random.uniform(7 * DAY, 40 * DAY)
+    while at < lasting:
+        faults.append(Fault(round(at, 3), "restart", lasts=random.choice(_LASTS["restart"])))
+        at += random.uniform(7 * DAY, 40 * DAY)
+    return Case(
+        seed=seed,
+        components=components,
+        faults=tuple(sorted(faults, key=lambda each: each.at)),
+        pidfd_inodes=random.random() < 0.85,
+        max_concurrent=random.choice((1, 2, 4)),
+        pace=pace,
+    ).until(lasting)
+
+
+def _trouble(random: Random, at: float, components: int, together: int) -> Fault:
+    """One of the faults that come `together` at about the second `at`."""
+    trigger = random.choice(TRIGGERS) if together > 1 and random.random() < 0.3 else None
+    kinds = dict.fromkeys(_ON_TRIGGER, 1) if trigger else _LONG_KINDS
+    [kind] = random.choices(list(kinds), weights=list(kinds.values()))
+    lasts = random.choice(_LASTS.get(kind, _LASTS_USUALLY)) * random.uniform(0.5, 1.5)
+    # Clocks are set by hours, and now and then by weeks.
+    by = random.choice((1.0, 12.0, 360.0)) if kind == "wall" else 1.0
+    return Fault(
+        at=round(at + (random.expovariate(1 / 90) if together > 1 else 0.0), 3),
+        kind=kind,
+        component=random.randrange(components),
+        lasts=round(lasts, 3),
+        value=round(by * random.uniform(-1, 1), 6),
+        trigger=trigger,
+    )
+
+
+def _visits(random: Random, components: tuple[str, ...], at: float) -> list[Fault]:
+    """Somebody approves what is suggested, and asks for what the healer may only look at."""
+    at += random.uniform(MINUTE, 5 * MINUTE)
+    observed = [index for index, profile in enumerate(components) if profile == "observe"]
+    faults = [Fault(round(at, 3), "heal", component=index, value=-1.0) for index in observed]
+    if "suggest" in components:
+        faults.append(Fault(round(at, 3), "approve", lasts=100.0))
+    return faults

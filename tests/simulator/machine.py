@@ -26,6 +26,8 @@ __all__ = ["Machine", "SimHost", "SimLauncher", "SimLog", "SimProber", "Triggers
 _FIRST_PID: Final = 1000
 _PIDS: Final = 40
 """So few pids that they come round again within minutes."""
+_TRUTHS: Final = 512
+"""So many last looks are kept: more than all that anybody asks of."""
 
 Triggers = Callable[[str], Awaitable[None]]
 """Told of each state that a fault may wait for, before what it names is done."""
@@ -117,9 +119,9 @@ class SimHost(FakeHost):
 
 
 class SimProber(FakeProber):
-    """Looks, and keeps what was true when it did: `truths` holds (time, truth) by component. Who
-    cannot be reached is not well; a prober that is blind itself changes nothing. `met` is what each
-    last look met."""
+    """Looks, and keeps what was true when it did: `truths` holds (time, truth) of the last looks,
+    by component. Who cannot be reached is not well; a prober that is blind itself changes nothing.
+    `met` is what each last look met."""
 
     def __init__(self, world: Machine) -> None:
         super().__init__(world)
@@ -132,7 +134,10 @@ class SimProber(FakeProber):
         self.met[spec.name] = result.outcome
         reached = self.says.get(spec.name) is not Reason.UNREACHABLE
         seen = (asyncio.get_running_loop().time(), reached and self._machine.well(spec.name, port))
-        self.truths.setdefault(spec.name, []).append(seen)
+        truths = self.truths.setdefault(spec.name, [])
+        truths.append(seen)
+        if len(truths) > 2 * _TRUTHS:
+            del truths[:_TRUTHS]
         return result
 
 

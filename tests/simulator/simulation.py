@@ -30,22 +30,31 @@ from healer.domain.spec import (
 from healer.engine import Engine, HealRequest
 from healer.errors import HealerError
 from healer.ports import Launcher, Recorded
-from healer.testing import FakeClock, FakeIds, FakeLauncher, Program, WorldProcess, simulate
+from healer.testing import (
+    FakeClock,
+    FakeIds,
+    FakeLauncher,
+    Program,
+    SimLoop,
+    WorldProcess,
+    simulate,
+)
 from healer.testing.clock import BEGIN
 from projections import ALL
 from projections.fold import Fold
 from replay.audit import legality
 from replay.case import course_of
-from tests.simulator.case import LASTING, Case, Fault, Incident
+from tests.simulator.bounds import Bounds
+from tests.simulator.case import Case, Fault, Incident
 from tests.simulator.machine import Machine, SimHost, SimLauncher, SimLog, SimProber
 from tests.simulator.watcher import BrokenError, Watcher
 
 __all__ = ["Result", "run"]
 
-_LIVENESS: Final = 1800.0
-"""Virtual seconds after the last fault in which everything has to be well again."""
-_QUIET: Final = 900.0
-"""Virtual seconds after that in which nothing may be written."""
+_AFTERMATH: Final = 180.0
+"""Virtual seconds that people and senders go on for after what they were asked to do is over."""
+_FLAPS: Final = 10
+"""How often an alert that comes and goes takes its time."""
 _FIRST_PORT: Final = 8200
 
 _life: ContextVar[int] = ContextVar("life", default=0)
@@ -55,7 +64,8 @@ _life: ContextVar[int] = ContextVar("life", default=0)
 @dataclass(frozen=True, slots=True)
 class Result:
     """`broken` is the first invariant that did not hold, None when all did. `digest` is over all
-    that was written; `story` tells it. `course` is the one that the incident of the case took."""
+    that was written; `story` tells it. `faults` are those that came about. `course` is the
+    one that the incident of the case took."""
 
     broken: BrokenError | None
     digest: str
@@ -64,6 +74,8 @@ class Result:
     signals: int
     starts: int
     virtual: float
+    faults: int
+    probes: int
     story: tuple[str, ...]
     course: tuple[str, ...] | None = None
 
@@ -91,12 +103,13 @@ def _drop(_logger: Any, _method: str, _event: Any) -> Any:
 class _Simulation:
     def __init__(self, case: Case) -> None:
         self.case = case
+        pace = self.pace = case.pace
         self.budget = Budget(
             max_concurrent=case.max_concurrent,
-            backoff=Backoff(initial=2.0, max=60.0, reset_after=300.0),
-            rearm_after=120.0,
-            escalate_after=120.0,
-            approval_expires=90.0,
+            backoff=Backoff(initial=2.0, max=pace.max_backoff, reset_after=pace.reset_after),
+            rearm_after=pace.rearm_after,
+            escalate_after=pace.escalate_after,
+            approval_expires=pace.approval_expires,
             attempts=4,
         )
         self.specs, self.programs = _components(case)
@@ -105,7 +118,10 @@ class _Simulation:
         self.ids = FakeIds(case.seed)
         self.conditions: dict[tuple[str, str], bool] = {}
         self.armed: list[Fault] = []
-        self.jumped = False
+        self.jumped: float | None = None
+        self.disturbed = 0.0
+        self.faults = 0
+        self.bounds = Bounds()
         self.lives = 0
         self.tasks: dict[int, set[asyncio.Task[Any]]] = {}
         self.helpers: set[asyncio.Task[Any]] = set()
@@ -114,6 +130,8 @@ class _Simulation:
 
     async def play(self, *, story: bool, kept: list[Event] | None) -> Result:
         loop = asyncio.get_running_loop()
+        assert isinstance(loop, SimLoop)
+        self.loop = loop
         loop.set_task_factory(self._new_task)
         self.now: Callable[[], float] = loop.time
         self.clock = FakeClock(time=loop.time)
@@ -132,9 +150,14 @@ class _Simulation:
         self.broken = asyncio.Event()
         try:
             await self._born()
-            for fault in self.case.faults:
-                loop.call_later(fault.at, self._strike, fault)
-            await self._pass(LASTING)
+            if self.pace.long:
+                self._await_fault(0)
+                await self._pass_months()
+                await self._pass(max(0.0, self.disturbed - self.now()))
+            else:
+                for fault in self.case.faults:
+                    loop.call_later(fault.at, self._strike, fault)
+                await self._pass(self.pace.lasting)
             self.armed.clear()
             if not self.broken.is_set():
                 await self._settle()
@@ -157,6 +180,8 @@ class _Simulation:
             signals=len(self.world.signals),
             starts=len(self.world.starts),
             virtual=loop.time(),
+            faults=self.faults,
+            probes=sum(self.prober.looks.values()),
             story=tuple(_line(each) for each in facts) if story else (),
             course=_course(self.case.incident, facts),
         )
@@ -170,23 +195,79 @@ class _Simulation:
             self.watcher.require_noise()
             self._look_for_broken()
 
+    async def _pass_months(self) -> None:
+        """Let faults come; whenever they leave the time for it, all must be well, small and quiet:
+        until the next one, though it be a week."""
+        lasting, times = self.pace.lasting, [fault.at for fault in self.case.faults]
+        while self.now() < lasting and not self.broken.is_set():
+            rests_at = self.disturbed + self.pace.liveness
+            if rests_at > self.now():
+                await self._pass(min(rests_at, lasting) - self.now())
+                continue
+            comes = next((time for time in times if time > self.now()), lasting)
+            if comes - self.now() > self.pace.quiet:
+                await self._rest(comes - self.now() - 1.0)
+            if not self.broken.is_set():
+                await self._pass(comes - self.now())
+
+    def _await_fault(self, index: int) -> None:
+        """Of hundreds of faults only the next one has a timer: the others would cost each look."""
+        if index < len(self.case.faults):
+            fault = self.case.faults[index]
+            self.loop.call_at(fault.at, self._strike_and_await, fault, index + 1)
+
+    def _strike_and_await(self, fault: Fault, following: int) -> None:
+        self._await_fault(following)
+        self._strike(fault)
+
+    async def _rest(self, seconds: float) -> None:
+        """So long no fault comes, and the last ones are long over."""
+        if not self._calm():
+            self._found("not_alive", f"{self.pace.liveness:.0f} s after a fault: {self._state()}")
+            return
+        for name in self.names:
+            self.watcher.require_window(name, self.engine.status(name).maintenance)
+        undisturbed, disturbed = self._undisturbed(), self.disturbed
+        if undisturbed:
+            to_come = any(fault.at > self.now() for fault in self.case.faults)
+            timers = self.loop.timers - to_come
+            tasks = len(self.tasks.get(self.life, ()))
+            grown = self.bounds.exceeded(self.engine, tasks=tasks, timers=timers)
+            if grown is not None:
+                self._found("grows", grown)
+        head = await self.log.head()
+        await self._pass(seconds)
+        written = await self.log.read(after=head)
+        if written and undisturbed and self.disturbed == disturbed and not self.broken.is_set():
+            self._found("noise", f"a quiet time wrote {_line(written[0])}")
+
+    def _found(self, code: str, detail: str) -> None:
+        self.watcher.found(BrokenError(code, f"{detail} (at {self.now():.3f} s)"))
+        self._look_for_broken()
+
+    def _undisturbed(self) -> bool:
+        """Whether nobody has anything to do, the people that have to be asked included."""
+        return not self.watcher.open and all(
+            self.world.well(name, self._port(name)) for name in self.names
+        )
+
     async def _settle(self) -> None:
         """No fault is left: all must become well, then quiet, then be as the log says."""
         self.conditions.clear()
         self.prober.says.clear()
-        deadline = self.now() + _LIVENESS
+        deadline = self.now() + self.pace.liveness
         while not self._calm() and self.now() < deadline and not self.broken.is_set():
             await self._pass(5.0)
         if self.broken.is_set():
             return
         if not self._calm():
             self.watcher.found(
-                BrokenError("not_alive", f"after {_LIVENESS:.0f} s: {self._state()}")
+                BrokenError("not_alive", f"after {self.pace.liveness:.0f} s: {self._state()}")
             )
             return
         await self._pass(60.0)
         head = await self.log.head()
-        await self._pass(_QUIET)
+        await self._pass(self.pace.quiet)
         grown = await self.log.read(after=head)
         undisturbed = all(self.world.well(name, self._port(name)) for name in self.names)
         if grown and undisturbed and not self.broken.is_set():
@@ -289,8 +370,9 @@ class _Simulation:
             _life.reset(token)
         task.add_done_callback(self._life_ended)
         self.reborn.set()
-        if self.jumped:
-            self.watcher.doubt_labels()
+        if self.jumped is not None:
+            self.watcher.doubt_labels(before=self.jumped)
+        self.watcher.reborn()
 
     def _life_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
@@ -365,6 +447,7 @@ class _Simulation:
             await asyncio.Event().wait()
 
     def _strike(self, fault: Fault) -> None:
+        self.disturbed = max(self.disturbed, self.now())
         if fault.trigger is not None:
             self.armed.append(fault)
         else:
@@ -373,6 +456,9 @@ class _Simulation:
     def _do(self, fault: Fault) -> None:
         if not self.broken.is_set():
             name = self.names[fault.component % len(self.names)]
+            self.faults += 1
+            lasts = fault.lasts * (_FLAPS if fault.kind == "alert" else 1) + _AFTERMATH
+            self.disturbed = max(self.disturbed, self.now() + lasts)
             getattr(self, f"_do_{fault.kind}")(fault, name)
 
     def _for_a_while(self, fault: Fault, name: str) -> None:
@@ -503,19 +589,34 @@ class _Simulation:
 
     def _do_store_down(self, fault: Fault, name: str) -> None:
         self.log.down = True
+        self.watcher.doubt_health(fault.lasts)
         asyncio.get_running_loop().call_later(fault.lasts, lambda: setattr(self.log, "down", False))
 
     def _do_lost_answer(self, fault: Fault, name: str) -> None:
         self.log.loses_answer = True
+        self.watcher.doubt_health(fault.lasts)
 
     def _do_host_down(self, fault: Fault, name: str) -> None:
         host = self.host
         host.down = True
+        self.watcher.doubt_health(fault.lasts)
         asyncio.get_running_loop().call_later(fault.lasts, lambda: setattr(host, "down", False))
 
     def _do_wall(self, fault: Fault, name: str) -> None:
-        self.clock.set_wall(fault.value * 7200)
-        self.jumped = True
+        self._set_wall(fault.value * 7200)
+
+    def _set_wall(self, seconds: float) -> None:
+        self.clock.set_wall(seconds)
+        self.jumped = self.now()
+
+    def _do_suspend(self, fault: Fault, name: str) -> None:
+        """The machine stands still, the healer and all else: what was due meanwhile is due at once.
+        Or it slept, and only the wall clock has gone on."""
+        if fault.value > 0:
+            self.watcher.stands_still(fault.lasts)
+            self.loop.suspend(fault.lasts)
+        else:
+            self._set_wall(fault.lasts)
 
     # People
 
@@ -623,6 +724,7 @@ class _Simulation:
 
 
 def _components(case: Case) -> tuple[dict[str, ComponentSpec], dict[str, Program]]:
+    pace = case.pace
     specs: dict[str, ComponentSpec] = {}
     programs: dict[str, Program] = {}
     for index, profile in enumerate(case.components):
@@ -630,10 +732,10 @@ def _components(case: Case) -> tuple[dict[str, ComponentSpec], dict[str, Program
         port = _FIRST_PORT + 10 * index
         fields: dict[str, Any] = {
             "launch": CommandLaunch(command=(name,), grace=2.0),
-            "interval": 30.0,
-            "fast_interval": 2.0,
+            "interval": pace.interval,
+            "fast_interval": pace.fast_interval,
             "timeout": 1.0,
-            "failure_threshold": 2,
+            "failure_threshold": pace.failure_threshold,
             "success_threshold": 2,
             "start_period": 10.0,
         }

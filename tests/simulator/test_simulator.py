@@ -11,8 +11,8 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.simulator.__main__ import hunt, shrink
-from tests.simulator.bug import BUGS, planted
-from tests.simulator.case import Case, generate
+from tests.simulator.bug import BUGS, LONG_BUGS, planted
+from tests.simulator.case import DAY, Case, generate, generate_long
 from tests.simulator.simulation import run
 
 SEEDS = 60
@@ -65,7 +65,12 @@ def test_the_same_seed_is_the_same_history_under_any_hash_seed() -> None:
         "from tests.simulator.simulation import run\n"
         "print([run(generate(seed)).digest for seed in (3, 14, 15)])"
     )
-    digests = {
+    assert len(_printed(script, "0", "1", "4711")) == 1
+
+
+def _printed(script: str, *hash_seeds: str) -> set[str]:
+    """What a script prints under each of these PYTHONHASHSEEDs."""
+    return {
         subprocess.run(
             [sys.executable, "-c", script],
             cwd=ROOT,
@@ -74,9 +79,8 @@ def test_the_same_seed_is_the_same_history_under_any_hash_seed() -> None:
             text=True,
             check=True,
         ).stdout
-        for hash_seed in ("0", "1", "4711")
+        for hash_seed in hash_seeds
     }
-    assert len(digests) == 1
 
 
 def test_a_failing_case_is_shrunk_to_the_faults_that_it_needs() -> None:
@@ -101,3 +105,70 @@ def test_a_case_survives_being_written_down() -> None:
 def test_what_is_no_case_is_refused(text: bytes) -> None:
     with pytest.raises(ValueError, match="cannot read a case"):
         Case.load(text)
+
+
+# Months
+
+_LONG_SEEDS = 3
+_DAYS = 12.0
+"""So many days of each are played in the ordinary run."""
+
+
+@pytest.mark.parametrize("seed", range(_LONG_SEEDS))
+def test_nothing_is_broken_in_the_first_days_of_a_calm_machine(seed: int) -> None:
+    result = run(generate_long(seed).until(_DAYS * DAY))
+    assert result.broken is None
+    assert result.virtual > _DAYS * DAY
+
+
+def test_months_are_longer_and_calmer_than_hours() -> None:
+    for seed in range(50):
+        case = generate_long(seed)
+        assert 90 * DAY <= case.pace.lasting <= 365 * DAY
+        assert case.pace.interval >= 60.0
+        assert all(fault.at < case.pace.lasting for fault in case.faults)
+        assert Case.load(case.dump()) == case
+
+
+def test_the_same_months_are_the_same_history_under_any_hash_seed() -> None:
+    script = (
+        "from tests.simulator.case import DAY, generate_long\n"
+        "from tests.simulator.simulation import run\n"
+        "print(run(generate_long(2).until(6 * DAY)).digest)"
+    )
+    assert len(_printed(script, "0", "4711")) == 1
+
+
+_LONG_SOON = [
+    "a note is kept of each heal",
+    "a task is left by each heal",
+    "a timer is left by each heal",
+]
+
+
+@pytest.mark.parametrize("name", _LONG_SOON)
+def test_what_grows_with_each_heal_is_found_in_weeks(name: str) -> None:
+    with planted(name):
+        broken = run(generate_long(2).until(30 * DAY)).broken
+    assert broken is not None
+    assert broken.code == "grows"
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", LONG_BUGS)
+def test_every_planted_bug_of_long_times_is_found_within_20_seeds(name: str) -> None:
+    with planted(name):
+        _, broken = hunt(20, generate_long)
+    assert broken is not None
+
+
+def test_a_failing_case_of_months_is_shrunk_in_time_as_well() -> None:
+    case = generate_long(2).until(30 * DAY)
+    with planted("a note is kept of each heal"):
+        small = shrink(case, "grows")
+        again = run(small).broken
+    assert len(small.faults) < len(case.faults)
+    assert small.pace.lasting < case.pace.lasting
+    assert again is not None
+    assert again.code == "grows"

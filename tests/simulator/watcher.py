@@ -41,7 +41,8 @@ __all__ = ["BrokenError", "Watcher"]
 
 _ENDING: Final = frozenset({"terminate", "evict", "terminate_reserved"})
 _SLACK: Final = 15.0
-"""Virtual seconds that looks and their timeouts may take between a truth and its event."""
+"""Virtual seconds that looks and their timeouts may take between a truth and its event, where the
+machine did not stand still."""
 
 
 class BrokenError(Exception):
@@ -101,6 +102,9 @@ class Watcher:
         self._launches: set[str] = set()
         self._known_bad: set[str] = set()
         self._attempts: dict[str, tuple[float, int]] = {}
+        self._healthy_since: dict[str, float] = {}
+        self._rested: set[str] = set()
+        self._stood_still = (-1e9, 0.0)
 
     def found(self, broken: BrokenError) -> None:
         """Keep the first."""
@@ -115,10 +119,33 @@ class Watcher:
         """Open issue → its component."""
         return {name: issue.component for name, issue in self._open.items()}
 
-    def doubt_labels(self) -> None:
-        """A new healer knows the age of attempts and windows only by labels that had jumped."""
-        self._attempts.clear()
-        self._windows.clear()
+    def doubt_labels(self, *, before: float) -> None:
+        """A new healer knows the age of former attempts and windows only by their labels, and those
+        from before then are of a clock that was set since."""
+        for name in [name for name, (at, _) in self._attempts.items() if at <= before]:
+            del self._attempts[name]
+        for name in [name for name, (at, _) in self._windows.items() if at <= before]:
+            del self._windows[name]
+
+    def reborn(self) -> None:
+        """A new healer has yet to see for how long a component stays healthy."""
+        self.doubt_health(0.0)
+
+    def doubt_health(self, seconds: float) -> None:
+        """For so long the healer may know of another health, and of more attempts, than the log."""
+        self._rested.clear()
+        for name in self._healthy_since:
+            self._healthy_since[name] = self._now() + seconds
+
+    def stands_still(self, seconds: float) -> None:
+        """From now on, for so long, nobody gets to do anything."""
+        self._stood_still = (self._now() + seconds, seconds)
+
+    @property
+    def _slack(self) -> float:
+        """Seconds that looks and their timeouts may take between a truth and its event."""
+        ended, seconds = self._stood_still
+        return _SLACK + (seconds if self._now() - ended <= 2 * _SLACK else 0.0)
 
     def asked(self, name: str) -> None:
         """Somebody asked for a heal by hand."""
@@ -207,6 +234,9 @@ class Watcher:
                 if isinstance(event, IssueFailed) and event.reason == ALERT_RESOLVED:
                     self._require_withdrawal(issue)
                 self._begun[issue.component] = now
+                # What has no remedy counts as well, and is not said to begin.
+                self._rested.discard(issue.component)
+                self._begin_to_count(issue.component)
                 del self._open[event.originator_id]
             case FleetPaused():
                 self.paused = True
@@ -224,9 +254,30 @@ class Watcher:
                 self.ports[event.component] = event.new_port
             case HealthChanged():
                 bad = event.after is Health.UNHEALTHY
+                self._measure_health(event, now)
                 (self._known_bad.add if bad else self._known_bad.discard)(event.component)
             case _:
                 pass
+
+    def _measure_health(self, event: HealthChanged, now: float) -> None:
+        name = event.component
+        if event.after is Health.HEALTHY:
+            self._healthy_since.setdefault(name, now)
+        elif event.after is Health.UNHEALTHY:
+            since = self._healthy_since.pop(name, now)
+            if now - since >= self._budget.backoff.reset_after + self._slack:
+                self._rested.add(name)
+
+    def _begin_to_count(self, name: str) -> None:
+        """What was healed has to stay healthy from now on."""
+        if name in self._healthy_since:
+            self._healthy_since[name] = self._now()
+
+    def require_window(self, name: str, said: MaintenanceStarted | None) -> None:
+        """No window is open for longer than it was wished to be."""
+        began, window = self._windows.get(name, (0.0, None))
+        over = window is not None and self._now() > began + window.duration + self._slack
+        self._require(said is None or not over, "window_without_end", name)
 
     def _require_evidence(self, event: IssueDetected) -> None:
         spec = self._specs[event.component]
@@ -234,7 +285,7 @@ class Watcher:
         for time, truth in self._prober.truths.get(event.component, ())[-1:]:
             if not truth:
                 bad = time
-        recent = spec.failure_threshold * spec.interval + _SLACK
+        recent = spec.failure_threshold * spec.interval + self._slack
         self._require(
             bad is not None and self._now() - bad <= recent,
             "healed_without_evidence",
@@ -268,7 +319,7 @@ class Watcher:
         recent = [
             truth
             for time, truth in self._prober.truths.get(component, ())
-            if time >= self._now() - _SLACK
+            if time >= self._now() - self._slack
         ]
         self._require(any(recent), "unseen_cure", f"{component} was not seen to be well")
 
@@ -283,7 +334,12 @@ class Watcher:
             f"{acting} at once, allowed {self._budget.max_concurrent}",
         )
         self._require(not self.paused, "acted_while_paused", name)
-        forced = issue.by_hand or now - self.forced.get(name, -1e9) < now - issue.opened + _SLACK
+        rested = name in self._rested
+        self._rested.discard(name)
+        self._begin_to_count(name)
+        forced = (
+            issue.by_hand or now - self.forced.get(name, -1e9) < now - issue.opened + self._slack
+        )
         if forced:
             self._attempts.pop(name, None)
             return
@@ -297,6 +353,8 @@ class Watcher:
         self._require(mode is not Mode.SUGGEST or issue.approved, "acted_without_approval", name)
         blamed = sorted(self._known_bad.intersection(spec.depends_on))
         self._require(not blamed, "acted_before_dependency", f"{name} leans on {blamed}")
+        anew = event.attempt == 1 or not rested
+        self._require(anew, "counted_for_ever", f"{name}: attempt {event.attempt} after its rest")
         self._require_budget(name, event.attempt, now)
 
     def _require_budget(self, name: str, attempt: int, now: float) -> None:
@@ -325,7 +383,7 @@ class Watcher:
             waited = self._now() - issue.opened
             quiet = issue.withheld in {None, "paused", "maintenance"} or issue.escalated
             self._require(
-                quiet or waited <= self._budget.escalate_after + 2 * _SLACK,
+                quiet or waited <= self._budget.escalate_after + 2 * self._slack,
                 "silence",
                 f"{issue.component} waits for {waited:.0f} s ({issue.withheld}), issue {name}",
             )

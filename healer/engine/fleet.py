@@ -30,6 +30,7 @@ class FleetBook:
         self._clock = clock
         self._ids = ids
         self._ledgers: dict[str, Ledger] = {}
+        self._before: dict[str, Ledger] = {}
         self._seen_healthy: set[str] = set()
         self._unhealthy: set[str] = set()
         self._healing: set[str] = set()
@@ -53,6 +54,7 @@ class FleetBook:
     def forget(self, name: str) -> None:
         """Nothing of a component counts any more."""
         self._ledgers.pop(name, None)
+        self._before.pop(name, None)
         for known in (self._seen_healthy, self._unhealthy, self._healing):
             known.discard(name)
         self._count(name)
@@ -76,6 +78,7 @@ class FleetBook:
     def restore(self, name: str, attempts: int, age: float) -> None:
         """Take over what the log says: `attempts` in a row, the last one `age` seconds ago."""
         now = self._clock.monotonic()
+        self._before.pop(name, None)
         ledger = Ledger(attempts=attempts - 1)
         self._ledgers[name] = ledger.attempted(now - age, self.budget.backoff, self._ids.chance())
 
@@ -143,7 +146,7 @@ class FleetBook:
 
     def begin(self, name: str, *, rearmed: bool) -> int:
         """A heal of `name` begins; the number of this attempt in a row."""
-        ledger = self.ledger(name)
+        ledger = self._before[name] = self.ledger(name)
         if rearmed:
             # Half open: one more try, not a whole new budget, until it stays healthy.
             ledger = Ledger(attempts=self.budget.attempts - 1)
@@ -157,14 +160,19 @@ class FleetBook:
         """A heal of `name` that a former healer began goes on: it is no further attempt."""
         self._healing.add(name)
 
-    def end(self, name: str) -> None:
-        """The heal of `name` is over, however it ended."""
+    def end(self, name: str, *, counts: bool = True) -> None:
+        """The heal of `name` is over, however it ended. One that the log never heard of is no
+        attempt, and `counts` for nothing."""
+        before = self._before.pop(name, None)
+        if before is not None and not counts:
+            self._ledgers[name] = before
         self._healing.discard(name)
         self.announce(name)
         self._turns.offer()
 
     def rearm(self, name: str) -> None:
         """Give a component its whole budget back."""
+        self._before.pop(name, None)
         self._ledgers[name] = Ledger()
         self.announce(name)
 

@@ -98,6 +98,7 @@ class Keeper:
         self.heal: Heal | None = None
         self.last_issue: str | None = None
         self._issues = 0
+        self._doubtful: tuple[str, str | None, int] | None = None
         self._known = asyncio.Event()
         self._doubted = asyncio.Event()
         self._outdated = asyncio.Event()
@@ -287,7 +288,8 @@ class Keeper:
             issue = NetworkIssue.replay(open_id, await log.stream(open_id))
         if issue is None or issue.state is not State.REMEDIATING:
             # Whatever was thought before the log failed: by the log no heal is under way.
-            self._fleet.end(self.name)
+            self._fleet.end(self.name, counts=await self._has_ended(issue))
+        self._doubtful = None
         if issue is not None:
             _log.info("issue_resumed", component=self.name, issue=issue.id, state=str(issue.state))
             if not self._lease.covers(issue.id):
@@ -295,6 +297,18 @@ class Keeper:
             # Whoever asked for it by hand is not forgotten: it overrules what it overruled.
             wishes = Wishes(actor="recovery", forced=issue.asked_by is not None)
             await self._heal(issue, wishes, first_seen=None)
+
+    async def _has_ended(self, open_issue: NetworkIssue | None) -> bool:
+        """Whether the issue that was left when the log failed is over by what the log says. If it
+        is open its remediation has yet to begin; one that the log does not know has never been."""
+        if self._doubtful is None:
+            return True
+        issue_id, former, issues = self._doubtful
+        if open_issue is None and await self._journal.log.stream(issue_id):
+            return True
+        if open_issue is None and self.last_issue == issue_id:
+            self.last_issue, self._issues = former, issues
+        return False
 
     async def _read(self) -> Component:
         self._outdated.clear()
@@ -495,6 +509,7 @@ class Keeper:
         ended: asyncio.Future[NetworkIssue] = asyncio.get_running_loop().create_future()
         self._ended[issue.id] = ended
         before = self.last_issue, self._issues
+        self._doubtful = (issue.id, *before)
         self.last_issue, self._issues = issue.id, issue.recurrence + 1
         patient = Patient(
             issue,
@@ -514,7 +529,10 @@ class Keeper:
             # Whatever is logged while it goes on, at whatever depth, names the issue.
             with bound_contextvars(issue=issue.id):
                 await self.heal.run()
+            if issue.closed:
+                self._doubtful = None
         except IssueConflictError:
+            self._doubtful = None
             if self.last_issue == issue.id and not await self._journal.log.stream(issue.id):
                 # Another node was faster: this one has never been.
                 self.last_issue, self._issues = before

@@ -21,7 +21,7 @@ from healer.domain.events import (
 from healer.domain.playbook import Settlement
 from healer.domain.spec import Budget
 from healer.engine import HealRequest
-from healer.errors import HealWithheldError
+from healer.errors import HealWithheldError, StoreError
 from healer.testing import Program
 from tests.engine.route import ROUTES
 from tests.engine.stage import PORT, Stage, in_virtual_time, spec
@@ -59,6 +59,66 @@ async def test_a_log_that_is_away_holds_everything_and_is_gone_on_with_when_it_r
     assert stage.answers()
     assert all(issue.closed for issue in issues)
     assert len(stage.world.starts) == 2
+
+
+@in_virtual_time
+@pytest.mark.parametrize("refused", [Event, RemediationStarted])
+async def test_what_the_log_never_heard_of_is_no_attempt(refused: type[Event]) -> None:
+    async with Stage(budget=Budget(attempts=3, rearm_after=3600)) as stage:
+        await stage.healthy()
+        await asyncio.sleep(3600)
+        known = len(await stage.issues())
+        stage.log.refuses = lambda events: any(isinstance(each, refused) for each in events)
+        stage.crash()
+        await asyncio.sleep(600)
+        stage.log.refuses = lambda _: False
+        await asyncio.sleep(60)
+        assert stage.answers()
+    events = [recorded.event for recorded in await stage.log.read(limit=1000)]
+    assert [e.attempt for e in events if isinstance(e, RemediationStarted)][known:] == [1]
+    assert not any(isinstance(each, HealWithheld) for each in events)
+
+
+@in_virtual_time
+async def test_an_issue_that_the_log_never_heard_of_is_nobodys_past() -> None:
+    async with Stage() as stage:
+        await stage.healthy()
+        first = (await stage.issues())[-1]
+        stage.log.refuses = lambda _: True
+        stage.crash()
+        await asyncio.sleep(60)
+        stage.log.refuses = lambda _: False
+        await stage.healthy()
+        last = (await stage.issues())[-1]
+    assert last.previous == first.id
+    assert last.recurrence == first.recurrence + 1
+
+
+@in_virtual_time
+async def test_a_heal_whose_last_words_were_written_and_denied_is_an_attempt() -> None:
+    async with Stage() as stage:
+        await stage.healthy()
+        append = stage.log.append
+        lost = 0
+
+        async def written_and_denied(events: Sequence[Event]) -> int:
+            nonlocal lost
+            position = await append(events)
+            if not lost and any(isinstance(each, IssueVerified) for each in events):
+                lost += 1
+                raise StoreError("cannot say whether it was written: input/output error")
+            return position
+
+        stage.log.append = written_and_denied  # type: ignore[method-assign]
+        stage.crash()
+        await asyncio.sleep(10)
+        stage.crash()
+        await asyncio.sleep(60)
+        assert stage.answers()
+    events = [recorded.event for recorded in await stage.log.read(limit=1000)]
+    attempts = [each.attempt for each in events if isinstance(each, RemediationStarted)]
+    assert lost == 1
+    assert attempts[-2:] == [1, 2]
 
 
 @in_virtual_time

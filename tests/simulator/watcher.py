@@ -132,8 +132,7 @@ class Watcher:
         self.doubt_health(0.0)
 
     def doubt_health(self, seconds: float) -> None:
-        """For so long the healer may know of another health, and of more attempts, than the log."""
-        self._rested.clear()
+        """For so long the healer may know of another health than the log."""
         for name in self._healthy_since:
             self._healthy_since[name] = self._now() + seconds
 

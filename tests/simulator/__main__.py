@@ -39,7 +39,8 @@ def shrink(case: Case, code: str) -> Case:
         return broken is not None and broken.code == code
 
     if case.pace.long:
-        shorter = case.until(run(case).virtual)
+        # With the room that is left for a rest, which may be what fails.
+        shorter = case.until(run(case).virtual + case.pace.quiet + 60.0)
         case = shorter if fails(shorter) else case
     count = max(1, len(case.faults) // 2)
     while True:

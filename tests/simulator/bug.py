@@ -219,10 +219,10 @@ _BITS: Final = 2**32 / 1000
 """Seconds after which 32 bits of milliseconds begin again: 49.7 days."""
 
 
-def _end_and_note(self: FleetBook, name: str) -> None:
+def _end_and_note(self: FleetBook, name: str, *, counts: bool = True) -> None:
     """Ends a heal, and keeps a note of it for ever."""
     self.__dict__.setdefault("_history", []).append(name)
-    _END(self, name)
+    _END(self, name, counts=counts)
 
 
 async def _run_and_leave(self: Heal) -> None:
@@ -288,7 +288,7 @@ BUGS: Final[dict[str, tuple[_Planting, ...]]] = {
     "durations by the wall clock": ((FakeClock, "monotonic", _wall),),
     "one heal too many at once": (_gate_with(_one_too_many),),
     "whoever waits for a place is not woken": ((Turns, "offer", lambda _self: None),),
-    "a place is never given back": ((FleetBook, "end", lambda _self, _name: None),),
+    "a place is never given back": ((FleetBook, "end", lambda _self, _name, **_: None),),
     "no back-off": ((policy, "backoff_delay", lambda *_: 0.0),),
     "a budget that is never spent": ((policy, "_by_ledger", lambda *_: None),),
     "a spent budget is never re-armed": (_gate_with(_never_again("budget_spent")),),

@@ -104,12 +104,13 @@ def _of_file(
     marked = f" AND (topic <> ? OR {_HOLDS} OR {_HOLDS})" * len(marks)
     select = (
         "SELECT position, stream, version, topic, body FROM event "  # noqa: S608 - only marks
-        f"WHERE position > ? AND position <= ? AND topic NOT IN ({unwanted}){marked} "
+        # The marked ones first: they are many, and of most one look says that nobody wants them.
+        f"WHERE position > ? AND position <= ?{marked} AND topic NOT IN ({unwanted}) "
         "ORDER BY position"
     )
     latest = "SELECT max(time) FROM event WHERE position > ? AND position <= ?"
     skipped = tuple(without)
-    bound = (*skipped, *(each for topic, mark in marks.items() for each in _bound(topic, mark)))
+    bound = (*(each for topic, mark in marks.items() for each in _bound(topic, mark)), *skipped)
     with refusals(f"read {file}"), closing(connect(file, writing=False)) as connection:
         cold = Cold(())
         try:

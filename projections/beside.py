@@ -1,8 +1,9 @@
 """Folding a log from nothing, straight from its rows; a long one in two processes.
 
 The projections are shared out, not the log: each process reads it and decodes only what its own
-need, and nobody waits for anybody. What stays here are those with big states; what comes over are
-a few records for each component.
+need. Nobody waits for anybody: until the other process is there, all are folded here, and it goes
+on with its own from where they stand then. What stays here are those with big states; what goes
+over and comes back are a few records for each component.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import pickle
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +24,7 @@ from healer.errors import StoreError
 from healer.store.lean import lean_rows
 from projections import ALL
 from projections.fold import Fold
+from projections.part import HERE
 from projections.projection import Projection
 
 __all__ = ["LONG", "fold_file"]
@@ -53,34 +56,51 @@ async def fold_file(
         StoreError: the log cannot be read, or the other process died.
     """
     theirs = [each.name for each in projections if each.name in _BESIDE and each in ALL]
+    fold = Fold(projections)
     if until < long or not theirs or len(theirs) == len(projections):
-        return await _fold(source, projections, until, progress)
+        await _fold(fold, source, until, progress)
+        return fold
     # -P: what lies in the current directory is not ours to run. A URL may have a password in it,
     # and everybody sees the arguments of a process.
     kind = "file" if isinstance(source, Path) else "url"
     command = (sys.executable, "-P", "-m", "projections.part", kind, str(until), *theirs)
     process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, stderr=PIPE)
+    assert process.stdout is not None
+    tasks: list[asyncio.Task[Any]] = []
     try:
-        told = asyncio.create_task(process.communicate(os.fsencode(source)))
-        try:
-            mine = [each for each in projections if each.name not in theirs]
-            fold = await _fold(source, mine, until, progress)
-            states, complaint = await told
-        finally:
-            told.cancel()
+        tasks.append(there := asyncio.create_task(process.stdout.read(len(HERE))))
+        await _fold(fold, source, until // 2, progress, enough=there.done)
+        await there
+        given = pickle.dumps((os.fsencode(source), fold.part(theirs)))
+        tasks.append(told := asyncio.create_task(process.communicate(given)))
+        fold.leave(theirs)
+        await _fold(fold, source, until, progress)
+        states, complaint = await told
         if process.returncode:
             raise StoreError(_words(source, process.returncode, complaint))
     finally:
+        for task in tasks:
+            task.cancel()
         await _end(process)
     return await asyncio.to_thread(Fold.joined, projections, fold, theirs, states)
 
 
 async def _fold(
-    source: Path | str, projections: Sequence[Projection[Any]], until: int, progress: Progress
-) -> Fold:
-    fold = Fold(projections)
+    fold: Fold,
+    source: Path | str,
+    until: int,
+    progress: Progress,
+    *,
+    enough: Callable[[], bool] = lambda: False,
+) -> None:
+    """Let `fold` go on up to position `until`, or not so far where it is `enough`."""
     batches = lean_rows(
-        source, until=until, without=fold.skipped, marks=fold.marks, timed=fold.timed
+        source,
+        until=until,
+        without=fold.skipped,
+        marks=fold.marks,
+        timed=fold.timed,
+        after=fold.position,
     )
     loop = asyncio.get_running_loop()
 
@@ -95,12 +115,11 @@ async def _fold(
     # One thread, so that the loop gets its turns.
     with ThreadPoolExecutor(1, thread_name_prefix="healer-fold") as thread, _uncollected():
         try:
-            while await loop.run_in_executor(thread, step):
+            while not enough() and await loop.run_in_executor(thread, step):
                 progress(fold.position)
         finally:
             thread.submit(batches.close)
     progress(fold.position)
-    return fold
 
 
 @contextmanager

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from typing import Any, Final, Protocol, TypeVar
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from healer.domain.events import (
     ApprovalDenied,
@@ -41,10 +42,19 @@ from healer.domain.events import (
     StepSucceeded,
     VerificationRecorded,
 )
-from projections.projection import Cases
+from projections.projection import Case, Cases
 from projections.record import IssueRecord
 
-__all__ = ["COMPONENT_EVENTS", "FLEET_EVENTS", "Book", "follow_issues"]
+__all__ = [
+    "COMPONENT_EVENTS",
+    "FLEET_EVENTS",
+    "Book",
+    "Follower",
+    "Following",
+    "Shared",
+    "follow_issues",
+    "share",
+]
 
 COMPONENT_EVENTS: Final = (
     ComponentRegistered,
@@ -69,7 +79,83 @@ class Book(Protocol):
 
 B = TypeVar("B", bound=Book)
 R = TypeVar("R", bound=IssueRecord)
-E = TypeVar("E", bound=IssueEvent)
+
+
+@dataclass(frozen=True, slots=True)
+class Following(Generic[B, R]):
+    """How a projection follows issues: see `follow_issues`."""
+
+    record: type[R]
+    finish: Callable[[B, int, R], None]
+    begun: Callable[[B, R], None] | None
+    ignore: Collection[type[IssueEvent]]
+
+    def cases(self) -> dict[type[IssueEvent], Case[B] | None]:
+        """What each fact of an issue does to a state; None where it is ignored."""
+        record = self.record
+        methods: dict[type[IssueEvent], Callable[..., None]] = {
+            DiagnosisStarted: record.diagnosing,
+            CheckRecorded: record.checked,
+            DiagnosisCompleted: record.diagnosed,
+            ApprovalRequested: record.asked,
+            ApprovalGranted: record.granted,
+            ApprovalDenied: record.denied,
+            RouteChosen: record.routed,
+            RemediationStarted: record.remediating,
+            PlaybookStarted: record.playbook_started,
+            StepStarted: record.step_started,
+            StepSucceeded: record.step_succeeded,
+            StepFailed: record.step_failed,
+            StepSettled: record.step_settled,
+            StepSkipped: record.step_skipped,
+            PlaybookFinished: record.playbook_finished,
+            VerificationRecorded: record.looked,
+            HealWithheld: record.refused,
+            IssueEscalated: record.escalated,
+            IssueTakenOver: record.taken_over,
+        }
+        return {
+            IssueDetected: self._detected(),
+            **{
+                kind: None if kind in self.ignore else _evolved(method)
+                for kind, method in methods.items()
+            },
+            IssueVerified: self._ended(record.verified),
+            IssueFailed: self._ended(record.failed),
+        }
+
+    def _detected(self) -> Case[B]:
+        record, begun = self.record, self.begun
+
+        def detected(state: B, position: int, event: IssueDetected) -> None:
+            made = record.detected(position, event)
+            state.open[event.originator_id] = made
+            if begun is not None:
+                begun(state, made)
+
+        return detected
+
+    def _ended(self, method: Callable[..., None]) -> Case[B]:
+        finish = self.finish
+
+        def ended(state: B, position: int, event: IssueEvent) -> None:
+            kept = state.open.pop(event.originator_id, None)
+            if kept is not None:
+                kept.updated = event.timestamp
+                method(kept, event)
+                finish(state, position, kept)
+
+        return ended
+
+
+def _evolved(method: Callable[..., None]) -> Case[Any]:
+    def evolved(state: Book, _position: int, event: IssueEvent) -> None:
+        kept = state.open.get(event.originator_id)
+        if kept is not None:
+            kept.updated = event.timestamp
+            method(kept, event)
+
+    return evolved
 
 
 def follow_issues(
@@ -82,61 +168,72 @@ def follow_issues(
 ) -> None:
     """Give `cases` all facts of issues: `record` is what an issue's record is made of (`begun` is
     told of it), the facts evolve it, `finish` takes it when its issue has ended and is not among
-    the open ones any more.
+    the open ones any more. Both read the record and change nothing of it: several projections may
+    be told of the same one, and it may be of a class derived from `record` (see `Shared`).
 
     Facts of the classes in `ignore` are ignored: what the record says by them is not asked for.
     Facts of an issue that is not open (a check that came after the end) change nothing: a fold does
     not judge history, the audit does.
     """
-
-    def evolve(kind: type[E], method: Callable[[R, E], None]) -> None:
-        if kind in ignore:
+    following = Following(record, finish, begun, ignore)
+    for kind, case in following.cases().items():
+        if case is None:
             cases.ignore(kind)
-            return
+        else:
+            cases.on(kind)(case)
+    cases.following = following
 
-        def case(state: B, _position: int, event: E) -> None:
-            kept = state.open.get(event.originator_id)
-            if kept is not None:
-                kept.updated = event.timestamp
-                method(kept, event)
 
-        cases.on(kind)(case)
+Follower = tuple[str, Any, Following[Any, Any]]
+"""A projection's name, its state, and how it follows issues."""
 
-    def end(kind: type[E], method: Callable[[R, E], None]) -> None:
-        def case(state: B, position: int, event: E) -> None:
-            kept = state.open.pop(event.originator_id, None)
-            if kept is not None:
-                kept.updated = event.timestamp
-                method(kept, event)
-                finish(state, position, kept)
+Stop = Callable[[str, int, Exception], None]
+"""Takes a projection's name, a position, and what it cannot apply there."""
 
-        cases.on(kind)(case)
 
-    @cases.on(IssueDetected)
-    def detected(state: B, position: int, event: IssueDetected) -> None:
-        made = record.detected(position, event)
-        state.open[event.originator_id] = made
-        if begun is not None:
-            begun(state, made)
+class Shared:
+    """The open issues of several projections, each followed once for all of them: the states of
+    `followers` keep their open records in the same place. One that cannot take a record is told to
+    `stop`, and the others go on."""
 
-    evolve(DiagnosisStarted, record.diagnosing)
-    evolve(CheckRecorded, record.checked)
-    evolve(DiagnosisCompleted, record.diagnosed)
-    evolve(ApprovalRequested, record.asked)
-    evolve(ApprovalGranted, record.granted)
-    evolve(ApprovalDenied, record.denied)
-    evolve(RouteChosen, record.routed)
-    evolve(RemediationStarted, record.remediating)
-    evolve(PlaybookStarted, record.playbook_started)
-    evolve(StepStarted, record.step_started)
-    evolve(StepSucceeded, record.step_succeeded)
-    evolve(StepFailed, record.step_failed)
-    evolve(StepSettled, record.step_settled)
-    evolve(StepSkipped, record.step_skipped)
-    evolve(PlaybookFinished, record.playbook_finished)
-    evolve(VerificationRecorded, record.looked)
-    evolve(HealWithheld, record.refused)
-    evolve(IssueEscalated, record.escalated)
-    evolve(IssueTakenOver, record.taken_over)
-    end(IssueVerified, record.verified)
-    end(IssueFailed, record.failed)
+    def __init__(self, followers: Sequence[Follower], stop: Stop) -> None:
+        self.names = tuple(name for name, _, _ in followers)
+        self.open: dict[str, Any] = followers[0][1].open
+        self._followers = followers
+        self._stop = stop
+
+    def cases(self) -> dict[type[IssueEvent], Case[Shared] | None]:
+        """What each fact of an issue does to all of them; None where they all ignore it."""
+        ways = [following for _, _, following in self._followers]
+        record = max((each.record for each in ways), key=lambda each: len(each.__mro__))
+        ignored = frozenset[type[IssueEvent]].intersection(*(frozenset(w.ignore) for w in ways))
+        return Following(record, Shared._finish, Shared._begun, ignored).cases()
+
+    def _begun(self, record: IssueRecord) -> None:
+        for name, state, following in self._followers:
+            if following.begun is not None:
+                try:
+                    following.begun(state, record)
+                except Exception as error:
+                    self._stop(name, record.position, error)
+
+    def _finish(self, position: int, record: IssueRecord) -> None:
+        for name, state, following in self._followers:
+            try:
+                following.finish(state, position, record)
+            except Exception as error:
+                self._stop(name, position, error)
+
+
+def share(states: Iterable[tuple[Any, Following[Any, Any]]]) -> None:
+    """Let those of these empty states share their open issues whose records are of one line: each
+    of a class derived from that of the one before."""
+    shelves: list[tuple[type[IssueRecord], dict[str, Any]]] = []
+    for state, following in sorted(states, key=lambda each: len(each[1].record.__mro__)):
+        for place, (record, kept) in enumerate(shelves):
+            if issubclass(following.record, record):
+                state.open = kept
+                shelves[place] = following.record, kept
+                break
+        else:
+            shelves.append((following.record, state.open))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, cast
 
-from healer.domain.events import EVENT_TYPES
+from healer.domain.events import EVENT_TYPES, IssueEvent
 from healer.errors import UnknownNameError
 from healer.ports import Recorded
 from healer.store.compiled import LIGHT, REFUSALS, CompiledReader, Unreadable
 from healer.store.lean import BACKSLASH, ESCAPE, LeanRow
+from projections.book import Follower, Shared, share
 from projections.projection import (
     Case,
     Json,
@@ -25,7 +26,10 @@ from projections.projection import (
 __all__ = ["Fold", "Snapshot"]
 
 
-_Way = tuple[bytes | None, Callable[[bytes], Any], list[tuple[str, Case[Any], Any]]]
+_Applied = tuple[tuple[str, ...], Case[Any], Any]
+"""Whose it is, the case, and the state that it evolves."""
+
+_Way = tuple[bytes | None, Callable[[bytes], Any], list[_Applied]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,33 +54,49 @@ class Fold:
         self._states: dict[str, Any] = {
             projection.name: projection.initial() for projection in projections
         }
+        followed = [(self._states[each.name], each.cases.following) for each in projections]
+        share([(state, following) for state, following in followed if following is not None])
         self._reader = CompiledReader()
         self._route()
 
     def _route(self) -> None:
         """Find the ways of facts: by class, and by topic with the mark without which they do
         nothing; of those by topic the ones that do nothing at all are left out."""
-        routes: dict[type[Any], list[tuple[str, Case[Any], Any]]] = {
-            kind: [] for kind in EVENT_TYPES.values()
-        }
+        routes: dict[type[Any], list[_Applied]] = {kind: [] for kind in EVENT_TYPES.values()}
         ticks: list[tuple[Callable[[Any, int], None], Any]] = []
+        shared = self._shared()
+        for issues in shared:
+            for fact, case in issues.cases().items():
+                if case is not None:
+                    routes[fact].append((issues.names, case, issues))
+        elsewhere = frozenset(name for issues in shared for name in issues.names)
         for name, projection in self._projections.items():
             if name in self.stopped:
                 continue
             if projection.cases.tick is not None:
                 ticks.append((projection.cases.tick, self._states[name]))
             for kind, case in projection.cases.table().items():
-                if case is not None:
-                    routes[kind].append((name, case, self._states[name]))
+                if case is not None and not (name in elsewhere and issubclass(kind, IssueEvent)):
+                    routes[kind].append(((name,), case, self._states[name]))
         # A light event goes the way of the real one.
         self._routes = routes | {LIGHT[kind.TOPIC]: cases for kind, cases in routes.items()}
         self._ticks = ticks
         self._ways: dict[str, _Way] = {}
         for kind, cases in routes.items():
-            marks = {self._projections[name].cases.marks.get(kind) for name, _, _ in cases}
+            names = [name for those, _, _ in cases for name in those]
+            marks = {self._projections[name].cases.marks.get(kind) for name in names}
             if cases:
                 mark = marks.pop() if len(marks) == 1 else None
                 self._ways[kind.TOPIC] = mark, self._reader.decoder(kind.TOPIC), cases
+
+    def _shared(self) -> list[Shared]:
+        """The issues that several projections follow together."""
+        followers: dict[int, list[Follower]] = {}
+        for name, projection in self._projections.items():
+            following, state = projection.cases.following, self._states[name]
+            if following is not None and name not in self.stopped:
+                followers.setdefault(id(state.open), []).append((name, state, following))
+        return [Shared(those, self._stop) for those in followers.values() if len(those) > 1]
 
     @property
     def projections(self) -> tuple[Projection[Any], ...]:
@@ -98,11 +118,11 @@ class Fold:
             except KeyError:
                 self._stop_interested(position, event)
                 continue
-            for name, case, state in cases:
+            for names, case, state in cases:
                 try:
                     case(state, position, event)
                 except Exception as error:
-                    self._stop(name, position, error)
+                    self._stop_all(names, position, error)
             for tick, state in self._ticks:
                 tick(state, micros(event.timestamp))
 
@@ -121,15 +141,15 @@ class Fold:
         """Topics of whose events none but those that hold this mark is needed (see `consume`)."""
         return {topic: mark for topic, (mark, _, _) in self._ways.items() if mark is not None}
 
-    def consume(self, rows: Iterable[LeanRow], end: int, latest: int) -> None:
+    def consume(self, rows: Sequence[LeanRow], end: int, latest: int) -> None:
         """As `apply`, with all events up to position `end` as they are stored, those of topics in
         `skipped` and those without their mark left out; `latest` is the latest time of all of them.
         The states are the same."""
         ways = self._ways
         at = self.position
+        if rows and rows[0][0] <= at:
+            rows = [row for row in rows if row[0] > at]
         for position, stream, version, topic, body in rows:
-            if position <= at:
-                continue
             way = ways.get(topic)
             if way is None:
                 if topic not in EVENT_TYPES:
@@ -138,25 +158,23 @@ class Fold:
             mark, decode, cases = way
             # One character is found at the speed of memory, and it is in few bodies.
             escaped = BACKSLASH in body and ESCAPE in body
-            if mark is not None and mark not in body and not escaped:
+            if mark is not None and not escaped and mark not in body:
                 continue
-            event: Any = None
-            if not escaped:
-                try:
-                    event = decode(body)
-                except REFUSALS:  # the codec decides
-                    event = None
-            if event is None or version < 1:
+            try:
+                event = None if escaped or version < 1 else decode(body)
+            except REFUSALS:  # the codec decides
+                event = None
+            if event is None:
                 self._one(position, stream, version, topic, body)
                 ways = self._ways
                 continue
             event.originator_id = stream
             event.originator_version = version
-            for name, case, state in cases:
+            for names, case, state in cases:
                 try:
                     case(state, position, event)
                 except Exception as error:
-                    self._stop(name, position, error)
+                    self._stop_all(names, position, error)
                     ways = self._ways
         self.position = max(end, at)
         for tick, state in self._ticks:
@@ -178,6 +196,10 @@ class Fold:
             for tick, state in self._ticks:
                 tick(state, event.time)
 
+    def _stop_all(self, names: Iterable[str], position: int, cause: Exception) -> None:
+        for name in names:
+            self._stop(name, position, cause)
+
     def _stop(self, name: str, position: int, cause: Exception) -> None:
         if name not in self.stopped:
             stopped = ProjectionStoppedError(name, position, cause)
@@ -185,10 +207,27 @@ class Fold:
             self.stopped[name] = stopped
             self._route()
 
-    def part(self) -> bytes:
-        """The states, for another process (see `join`)."""
-        kept = (self.position, self._states, self.stopped)
+    def part(self, names: Collection[str]) -> bytes:
+        """The states of the projections of `names`, for another process (see `of`)."""
+        states = {name: state for name, state in self._states.items() if name in names}
+        stopped = {name: error for name, error in self.stopped.items() if name in names}
+        kept = (self.position, states, stopped)
         return pickle.dumps(kept, protocol=pickle.HIGHEST_PROTOCOL)
+
+    @classmethod
+    def of(cls, projections: Sequence[Projection[Any]], part: bytes) -> Fold:
+        """The fold of `projections` that another process of ours gave as a `part`."""
+        fold = cls(projections)
+        fold.position, fold._states, fold.stopped = pickle.loads(part)  # noqa: S301 - ours
+        fold._route()
+        return fold
+
+    def leave(self, names: Collection[str]) -> None:
+        """Fold the projections of `names` no further: they are gone."""
+        for name in names:
+            del self._projections[name], self._states[name]
+            self.stopped.pop(name, None)
+        self._route()
 
     @classmethod
     def joined(
@@ -200,8 +239,7 @@ class Fold:
         Raises:
             ValueError: they stand at different positions.
         """
-        other = cls([each for each in projections if each.name in names])
-        other.position, other._states, other.stopped = pickle.loads(theirs)  # noqa: S301 - ours
+        other = cls.of([each for each in projections if each.name in names], theirs)
         whole = cls(projections)
         whole.position = mine.position
         whole.adopt(mine)

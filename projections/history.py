@@ -20,7 +20,6 @@ from healer.domain.events import (
     ApprovalGranted,
     ApprovalRequested,
     CheckRecorded,
-    DiagnosisCompleted,
     IssueDetected,
     IssueTakenOver,
     PlaybookFinished,
@@ -37,7 +36,7 @@ from healer.store.compiled import LightEvidence, plain, sparse
 from projections.action import actions
 from projections.book import COMPONENT_EVENTS, FLEET_EVENTS, follow_issues
 from projections.projection import Cases, Json, Projection, micros
-from projections.record import IssueRecord, Outcome, instant
+from projections.record import DiagnosedRecord, Outcome, instant
 from projections.shelf import Shelf, Shelved, Wanted
 
 __all__ = [
@@ -57,14 +56,12 @@ __all__ = [
 _LONGEST_PAGE: Final = 1000
 
 
-class FullRecord(IssueRecord, array_like=True, eq=False, gc=False):
+class FullRecord(DiagnosedRecord, array_like=True, eq=False, gc=False):
     """All that a person wants to see of an issue. It is shelved as it is in memory: what is shown
     of it is made when it is asked for."""
 
     evidence: LightEvidence | None = None
     actions: list[str] = msgspec.field(default_factory=list)
-    findings: tuple[str, ...] = ()
-    recommendations: tuple[str, ...] = ()
     chosen_by: str | None = None
     approval: str | None = None
 
@@ -74,11 +71,6 @@ class FullRecord(IssueRecord, array_like=True, eq=False, gc=False):
         record = super().detected(position, event)
         record.evidence = event.evidence
         return record
-
-    def diagnosed(self, event: DiagnosisCompleted) -> None:
-        super().diagnosed(event)
-        self.findings = tuple([finding.code for finding in event.findings])
-        self.recommendations = event.recommendations
 
     def routed(self, event: RouteChosen) -> None:
         self.chosen_by = event.chosen_by

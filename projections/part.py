@@ -1,5 +1,9 @@
 """The process that folds a part of the projections beside another one: `python -m projections.part
-KIND UNTIL NAME...` writes their states, as `Fold.part` gives them, to its standard output.
+KIND UNTIL NAME...`.
+
+It says `HERE` on its standard output when it has started, and takes from its standard input the
+pickled pair of the log's source and of the states to go on with. It writes those at UNTIL; both
+as `Fold.part` gives them.
 
 It is ours, started by `projections.beside` and by nobody else.
 """
@@ -8,33 +12,44 @@ from __future__ import annotations
 
 import gc
 import os
+import pickle
 import sys
 from pathlib import Path
+from typing import Final
 
 from healer.errors import HealerError
 from healer.store.lean import lean_rows
 from projections import ALL
 from projections.fold import Fold
 
-__all__ = ["main"]
+__all__ = ["HERE", "main"]
+
+HERE: Final = b"."
 
 
 def main(kind: str, until: str, *names: str) -> int:
     """Fold; 1 and the reason on standard error when the log cannot be read."""
     # Nothing that a fold makes is a circle, and the process ends with it.
     gc.disable()
-    given = os.fsdecode(sys.stdin.buffer.read())
-    source = Path(given) if kind == "file" else given
-    fold = Fold([each for each in ALL if each.name in names])
+    sys.stdout.buffer.write(HERE)
+    sys.stdout.buffer.flush()
+    given, part = pickle.loads(sys.stdin.buffer.read())  # noqa: S301 - ours
+    source = Path(os.fsdecode(given)) if kind == "file" else os.fsdecode(given)
+    fold = Fold.of([each for each in ALL if each.name in names], part)
     try:
         for batch in lean_rows(
-            source, until=int(until), without=fold.skipped, marks=fold.marks, timed=fold.timed
+            source,
+            until=int(until),
+            without=fold.skipped,
+            marks=fold.marks,
+            timed=fold.timed,
+            after=fold.position,
         ):
             fold.consume(*batch)
     except HealerError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    sys.stdout.buffer.write(fold.part())
+    sys.stdout.buffer.write(fold.part(fold.names))
     sys.stdout.buffer.flush()
     return 0
 

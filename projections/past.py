@@ -20,7 +20,8 @@ _HOUR: Final = 3_600 * _MICRO
 _DAY: Final = 24 * _HOUR
 _THURSDAY: Final = 3
 """The weekday of the first of January 1970, from Monday as 0."""
-_NO_RESOURCES: Final = (None,) * len(RESOURCES)
+_RESOURCES: Final = tuple(RESOURCES)
+_NO_RESOURCES: Final = (None,) * len(_RESOURCES)
 
 
 def seconds(since: int | None, now: int) -> float | None:
@@ -63,7 +64,7 @@ class Past:
         figures = tuple(
             [
                 float(value) if isinstance(value := facts.get(name), _NUMBERS) else None
-                for name in RESOURCES
+                for name in _RESOURCES
             ]
         )
         if figures != _NO_RESOURCES:

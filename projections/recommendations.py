@@ -13,22 +13,33 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from healer.domain.events import (
+    ApprovalDenied,
+    ApprovalGranted,
+    ApprovalRequested,
     BudgetReset,
+    CheckRecorded,
     ComponentRegistered,
     ComponentRemoved,
-    DiagnosisCompleted,
     HealthChanged,
+    IssueEscalated,
+    IssueTakenOver,
     MaintenanceEnded,
     MaintenanceStarted,
     ModeChanged,
     PortRebound,
     ProcessAdopted,
+    RouteChosen,
+    StepFailed,
+    StepSettled,
+    StepSkipped,
+    StepStarted,
+    StepSucceeded,
 )
 from healer.domain.health import Health
 from healer.domain.spec import ComponentSpec
 from projections.book import FLEET_EVENTS, follow_issues
 from projections.projection import Cases, Json, Projection
-from projections.record import IssueRecord, Outcome, instant
+from projections.record import DiagnosedRecord, Outcome, instant
 from projections.statistic import Sample, Tally
 
 __all__ = ["RECOMMENDATIONS", "ComponentHistory", "Recommendations", "recommend"]
@@ -39,18 +50,6 @@ _FLAPPING: Final = 0.3
 """Share of issues that ended by themselves above which the healer is too quick. Nagios starts to
 call a service flapping at 20 to 30% state changes (base/flapping.c, sample configuration)."""
 _MICROSECOND: Final = timedelta(microseconds=1)
-
-
-class _Record(IssueRecord, eq=False, gc=False):
-    """Keeps the words of the diagnosis as well."""
-
-    findings: tuple[str, ...] = ()
-    recommendations: tuple[str, ...] = ()
-
-    def diagnosed(self, event: DiagnosisCompleted) -> None:
-        super().diagnosed(event)
-        self.findings = tuple(finding.code for finding in event.findings)
-        self.recommendations = event.recommendations
 
 
 @dataclass(slots=True)
@@ -76,7 +75,7 @@ class ComponentHistory:
 class Recommendations:
     """Components by name, and the records of open issues."""
 
-    open: dict[str, _Record] = field(default_factory=dict)
+    open: dict[str, DiagnosedRecord] = field(default_factory=dict)
     components: dict[str, ComponentHistory] = field(default_factory=dict)
 
     def of(self, name: str) -> ComponentHistory:
@@ -87,13 +86,13 @@ class Recommendations:
         return history
 
 
-def _begun(state: Recommendations, record: _Record) -> None:
+def _begun(state: Recommendations, record: DiagnosedRecord) -> None:
     history = state.of(record.component)
     if history.adopted is not None and history.adopted[0] == record.epoch:
         history.early += 1
 
 
-def _finish(state: Recommendations, _position: int, record: _Record) -> None:
+def _finish(state: Recommendations, _position: int, record: DiagnosedRecord) -> None:
     history = state.of(record.component)
     history.issues[record.issue_type] += 1
     history.recurred[record.issue_type] += record.recurrence > 0
@@ -115,7 +114,23 @@ def _finish(state: Recommendations, _position: int, record: _Record) -> None:
 
 
 _cases: Cases[Recommendations] = Cases()
-follow_issues(_cases, _Record, _finish, _begun)
+_NOT_ADVISED_BY: Final = (
+    CheckRecorded,
+    ApprovalRequested,
+    ApprovalGranted,
+    ApprovalDenied,
+    RouteChosen,
+    StepStarted,
+    StepSucceeded,
+    StepFailed,
+    StepSettled,
+    StepSkipped,
+    IssueEscalated,
+    IssueTakenOver,
+)
+"""What no advice is made from."""
+
+follow_issues(_cases, DiagnosedRecord, _finish, _begun, ignore=_NOT_ADVISED_BY)
 
 
 @_cases.on(ProcessAdopted)

@@ -39,7 +39,7 @@ from healer.domain.lifecycle import State
 from healer.domain.playbook import PlaybookOutcome
 from projections.statistic import microseconds
 
-__all__ = ["Escalated", "IssueRecord", "Outcome", "Run", "Withheld", "instant"]
+__all__ = ["DiagnosedRecord", "Escalated", "IssueRecord", "Outcome", "Run", "Withheld", "instant"]
 
 # Plain strings: reading an enum member's value costs more than the rest of a case.
 _DETECTED: Final = State.DETECTED.value
@@ -308,3 +308,15 @@ class IssueRecord(msgspec.Struct, array_like=True, eq=False, gc=False):
             self.diagnosis.close()
         if self.runs:
             self.runs[-1].close()
+
+
+class DiagnosedRecord(IssueRecord, array_like=True, eq=False, gc=False):
+    """Keeps the words of the diagnosis as well."""
+
+    findings: tuple[str, ...] = ()
+    recommendations: tuple[str, ...] = ()
+
+    def diagnosed(self, event: DiagnosisCompleted) -> None:
+        super().diagnosed(event)
+        self.findings = tuple([finding.code for finding in event.findings])
+        self.recommendations = event.recommendations

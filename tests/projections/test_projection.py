@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -14,8 +16,11 @@ import projections
 from healer.domain.events import EVENT_TYPES, IssueEscalated, IssueVerified, StepFailed
 from healer.ports import Recorded
 from projections import ALL
+from projections.book import COMPONENT_EVENTS, FLEET_EVENTS, follow_issues
 from projections.fold import Fold
+from projections.history import HISTORY
 from projections.projection import Cases, Projection, ProjectionStoppedError, canonical
+from projections.record import IssueRecord
 from tests.projections.build import Log, heal, logs
 
 each_projection = pytest.mark.parametrize("projection", ALL, ids=lambda each: each.name)
@@ -156,6 +161,68 @@ def test_a_projection_that_cannot_apply_a_fact_stops_there_and_the_others_go_on(
     assert fold.view("stats")["successful_healings"] == 2
     with pytest.raises(ProjectionStoppedError, match=f"stopped at position {at} .*too good"):
         fold.view("picky")
+
+
+@dataclass
+class Ended:
+    """Issues that ended, and the records of the open ones."""
+
+    open: dict[str, Any] = field(default_factory=dict)
+    count: int = 0
+
+
+def following(
+    name: str, finish: Callable[..., None], begun: Callable[..., None] | None = None
+) -> Projection[Ended]:
+    cases: Cases[Ended] = Cases()
+    follow_issues(cases, IssueRecord, finish, begun)
+    cases.ignore(*COMPONENT_EVENTS, *FLEET_EVENTS)
+    return Projection(name, 1, Ended, cases, lambda state: [state.count, sorted(state.open)])
+
+
+def counted(state: Ended, _position: int, _record: IssueRecord) -> None:
+    state.count += 1
+
+
+def refused(*_arguments: Any) -> None:
+    raise ArithmeticError("too good")
+
+
+@pytest.mark.parametrize(
+    ("picky", "place"),
+    [
+        (following("picky", refused), -1),
+        (following("picky", counted, refused), 0),
+    ],
+    ids=["at the end of an issue", "at its beginning"],
+)
+def test_one_that_cannot_take_a_record_stops_alone_among_those_that_follow_issues(picky, place):
+    log = Log()
+    heal(log)
+    at = log.facts[place].position
+    heal(log)
+    log.detect()
+    healthy = [following("first", counted), following("last", counted), HISTORY]
+    fold = Fold([healthy[0], picky, *healthy[1:]])
+    fold.apply(log.facts)
+    assert (list(fold.stopped), fold.stopped["picky"].position) == (["picky"], at)
+    alone = {each.name: each.canonical(states_of(each, log.facts)) for each in healthy}
+    assert dict(fold.snapshot().views) == alone
+
+
+@given(facts=logs(), where=st.floats(0, 1))
+@settings(max_examples=30, deadline=None)
+def test_a_fold_that_takes_in_another_shows_and_goes_on_as_one(facts, where):
+    cut = int(where * len(facts))
+    parts = [Fold(ALL[::2]), Fold(ALL[1::2])]
+    for part in parts:
+        part.apply(facts[:cut])
+    fold, other = parts
+    fold.adopt(other)
+    fold.apply(facts)
+    whole = Fold(ALL)
+    whole.apply(facts)
+    assert fold.snapshot() == whole.snapshot()
 
 
 def test_a_fact_of_an_unknown_type_stops_all_and_is_named():

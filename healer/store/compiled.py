@@ -41,6 +41,7 @@ from healer.errors import StoreError
 from healer.ports import Recorded
 from healer.store.codec import Codec
 from healer.store.cold import Row
+from healer.store.lean import BACKSLASH, ESCAPE
 
 __all__ = [
     "LIGHT",
@@ -261,7 +262,7 @@ class CompiledReader:
         """What a body says, its columns left out; None: ask the codec."""
         decode = self._decoders.get(topic)
         # Half a surrogate pair can only be written so.
-        if decode is None or (b"\\" in body and b"\\u" in body):
+        if decode is None or (BACKSLASH in body and ESCAPE in body):
             return None
         try:
             event: LightEvent = decode(body)

@@ -29,8 +29,10 @@ LeanRow = tuple[int, str, int, str, bytes]
 LeanBatch = tuple[list[LeanRow], int, int]
 """Rows, the position that they reach to, and the latest time up to there that was seen."""
 
-BACKSLASH: Final = b"\\"
-ESCAPE: Final = BACKSLASH + b"u"
+BACKSLASH: Final = 0x5C
+"""As a number: of bytes that are looked for Python tries first whether they are one, and makes an
+exception each time."""
+ESCAPE: Final = b"\\u"
 """What any text in a body may hide behind."""
 
 _HOLDS: Final = "CAST(body AS TEXT) GLOB ?"

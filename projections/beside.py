@@ -29,7 +29,7 @@ from projections.projection import Projection
 
 __all__ = ["LONG", "fold_file"]
 
-_BATCHES: Final = 16
+_BATCHES: Final = 8
 """Batches that are folded between two turns of the loop's own."""
 
 LONG: Final = 200_000

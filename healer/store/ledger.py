@@ -253,11 +253,15 @@ class Ledger:
         reached: dict[str, int] = {}
         head, previous = self.head, self._hash
         ended = False
-        execute("BEGIN IMMEDIATE")
+        # What is a row and no more: its INSERT is a transaction of its own.
+        lone = len(group) == 1 and len(group[0]) == 1 and type(group[0][0].event) not in _SETTLES
+        if not lone:
+            execute("BEGIN IMMEDIATE")
         for entry in group:
             try:
                 versions = self._follow(entry, reached)
-                self._settle(entry)
+                if not lone:
+                    self._settle(entry)
             except IssueConflictError as error:
                 outcomes.append(error)
                 continue
@@ -266,10 +270,13 @@ class Ledger:
                 head += 1
                 previous = chain.link(previous, head, stream, version, topic=topic, body=body)
                 rows.append((head, stream, version, topic, time, body, previous))
-                ended = ended or isinstance(event, _ENDS)
+                ended = ended or type(event) in _ENDS
             outcomes.append(head)
-        self._insert(rows)
-        execute("COMMIT")
+        if lone and rows:
+            execute(_INSERTS[1], rows[0])
+        elif not lone:
+            self._insert(rows)
+            execute("COMMIT")
         if self._notary is not None and head > self.head:
             self._notary.noted(ended=ended)
         self.head, self._hash = head, previous

@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from healer.errors import StoreError
 from healer.ports import Recorded
-from healer.store.answer import copy_of, resolve, tell
+from healer.store.answer import Bell, copy_of, resolve
 from healer.store.codec import Encoded
 from healer.store.feed import Feed
 from healer.store.ledger import Ledger
@@ -74,6 +74,7 @@ class Writer:
         self._release = release
         self._monotonic = monotonic
         self._tried = 0.0
+        self._bells: dict[asyncio.AbstractEventLoop, Bell] = {}
         self._waiting: SimpleQueue[_Append | _Change | _Stop] = SimpleQueue()
         # A daemon thread: a process that ends without closing its log loses nothing acknowledged.
         self._thread = threading.Thread(target=self._work, name="healer-log-writer", daemon=True)
@@ -88,7 +89,7 @@ class Writer:
             IssueConflictError: it lost a race.
             StoreError: it could not be made durable.
         """
-        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[int] = self._answer()
         self._waiting.put(_Append(entry, future))
         return await future
 
@@ -123,17 +124,32 @@ class Writer:
         Raises:
             StoreError: it could not be changed, or was changed and could not be kept.
         """
-        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[bytes] = self._answer()
         self._waiting.put(_Change(future))
         return await future
 
     async def close(self, finish: Callable[[], None]) -> None:
         """Commit what waits, run `finish` (blocking) in the thread, checkpoint, end the thread."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[None] = self._answer()
         self._waiting.put(_Stop(future, finish))
-        await future
+        await asyncio.wait([future])
         # Its last act was to say that it is done.
         self._thread.join()
+        for bell in self._bells.values():
+            bell.close()
+        future.result()
+
+    def _answer(self) -> asyncio.Future[Any]:
+        """What the running loop waits for, and the thread gives by the loop's bell."""
+        loop = asyncio.get_running_loop()
+        if loop not in self._bells:
+            self._bells[loop] = Bell(loop)
+        return loop.create_future()
+
+    def _tell(
+        self, loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *arguments: object
+    ) -> None:
+        self._bells[loop].ring(callback, *arguments)
 
     def _work(self) -> None:
         while True:
@@ -152,10 +168,9 @@ class Writer:
                     then = item
                     break
                 group.append(item)
-                try:
-                    item = self._waiting.get_nowait()
-                except Empty:
+                if self._waiting.empty():
                     break
+                item = self._waiting.get_nowait()
             if group:
                 self._commit(group)
                 # Behind the answers: nobody waits for a signature.
@@ -201,17 +216,16 @@ class Writer:
             problem = error
         except Exception as error:
             problem = self._fail(error)
-        tell(change.future.get_loop(), resolve, change.future, key, problem)
+        self._tell(change.future.get_loop(), resolve, change.future, key, problem)
 
     def _commit(self, group: Sequence[_Append]) -> None:
         outcomes: Sequence[_Outcome]
         try:
             ledger = self._available()
-            recovered = ledger.since(self._head) if ledger.broken is None else []
-            if recovered:
+            if ledger.head > self._head and ledger.broken is None:
                 # A commit that had failed was on the disk after all: its waiters were told that it
                 # could not be made durable, but whoever listens has to hear of it, once.
-                tell(group[0].future.get_loop(), self._feed.publish, recovered)
+                self._tell(group[0].future.get_loop(), self._feed.publish, ledger.since(self._head))
                 self._head = ledger.head
             outcomes = ledger.append([append.entry for append in group])
             self._look()
@@ -226,7 +240,7 @@ class Writer:
         for append, outcome in zip(group, outcomes, strict=True):
             by_loop.setdefault(append.future.get_loop(), []).append((append, outcome))
         for loop, settled in by_loop.items():
-            tell(loop, self._settle, settled)
+            self._tell(loop, self._settle, settled)
 
     def _look(self) -> None:
         """The files are still those that were opened.
@@ -309,4 +323,4 @@ class Writer:
             if self._ledger is not None:
                 self._ledger.close()
             self._release()
-        tell(stop.future.get_loop(), resolve, stop.future, None, problem)
+        self._tell(stop.future.get_loop(), resolve, stop.future, None, problem)

@@ -82,12 +82,13 @@ def test_a_reused_pid_is_hit_by_plain_pid_and_by_nobody_who_holds_the_process() 
 
 @pytest.mark.soak
 def test_power_cuts_lose_nothing_acknowledged() -> None:
-    argv = [sys.executable, "-m", "tests.soak.powercut", "--cuts", "20", "--controls", "0"]
+    argv = [sys.executable, "-m", "tests.soak.powercut", "--cuts", "20", "--controls", "20"]
     done = subprocess.run(
         [*argv, "--json"], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     if done.returncode == 3:
         pytest.skip(f"no power can be cut here: {done.stderr.strip()}")
-    seen = json.loads(done.stdout)["default"]
-    assert seen["power cuts"] == 20
-    assert seen["lost"] == seen["corrupt"] == 0, done.stderr
+    seen = json.loads(done.stdout)
+    assert seen["default"]["power cuts"] == seen["control"]["power cuts"] == 20
+    assert seen["default"]["lost"] == seen["default"]["corrupt"] == 0, done.stderr
+    assert seen["control"]["lost"] > 0

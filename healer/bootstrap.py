@@ -24,6 +24,7 @@ from healer.errors import ConfigError, HealerError, StoreError
 from healer.guardian import Callback, Outbox, make_outboxes
 from healer.host.launcher import build_launcher
 from healer.host.linux import LinuxHost
+from healer.host.program import LinuxPrograms
 from healer.ports import Clock, EventLog, Host, Ids, Launcher, Prober
 from healer.probes import NetworkProber
 from healer.store import open_log
@@ -186,7 +187,7 @@ def build(
         config.budget,
         log=log,
         host=host,
-        prober=prober or NetworkProber(),
+        prober=prober or NetworkProber(programs=LinuxPrograms(new_id=ids.new)),
         clock=clock,
         ids=ids,
         node=config.node,

@@ -9,6 +9,7 @@ and no implementation blocks the event loop.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from math import inf
@@ -34,6 +35,8 @@ __all__ = [
     "Launcher",
     "Permit",
     "Prober",
+    "Program",
+    "Programs",
     "Recorded",
     "Reservation",
     "Stopped",
@@ -227,6 +230,29 @@ class Prober(Protocol):
     async def probe(self, spec: ComponentSpec, port: int) -> ProbeResult:
         """One look at `spec` on `port`, at most `spec.timeout` seconds long; never raises for what
         it meets."""
+        ...
+
+
+class Program(Protocol):
+    """The program of an `exec` probe, while it runs."""
+
+    async def exited(self) -> ExitStatus:
+        """Wait for its end; whatever is left of its process group is killed then. Cancel-safe."""
+        ...
+
+
+class Programs(Protocol):
+    """Runs the programs of `exec` probes, a bounded number of them at once."""
+
+    def running(self, spec: ComponentSpec, port: int) -> AbstractAsyncContextManager[Program]:
+        """Run the program of `spec.probe` for as long as the context is open.
+
+        Entering waits until the kernel has loaded the program, or until there is room for one more.
+        Leaving while it runs, cancelled or not, kills its whole session, without long waiting.
+
+        Raises:
+            LaunchError: it could not be started; `errno` says why.
+        """
         ...
 
 

@@ -15,8 +15,9 @@ from healer.cli.outcome import FAILED, FINE
 from healer.cli.output import as_table, print_json, print_line, print_table
 from healer.cli.source import config_in
 from healer.config import Config
-from healer.domain.spec import DockerLaunch, SupervisorLaunch, SystemdLaunch
-from healer.errors import HealerError
+from healer.domain.spec import ComponentSpec, DockerLaunch, SupervisorLaunch, SystemdLaunch
+from healer.errors import HealerError, LaunchError
+from healer.host.program import find_probe
 from healer.host.sockdiag import by_netlink, listen_sockets
 
 __all__ = ["doctor"]
@@ -162,6 +163,22 @@ def _programs(config: Config) -> Iterator[Finding]:
             found = place or f"absent: cannot start {', '.join(wanted)}"
             cure = None if place else f"install {program}"
             yield Finding(program, "good" if place else "bad", found, cure)
+    for name, spec in config.components.items():
+        if spec.probe.kind == "exec":
+            yield _probe(name, spec)
+
+
+def _probe(name: str, spec: ComponentSpec) -> Finding:
+    subject = f"probe of {name}"
+    try:
+        place = Path(find_probe(spec, spec.port))
+    except LaunchError as error:
+        cure = "install it, or name another one in `probe: {exec: [...]}`"
+        return Finding(subject, "bad", f"{error}; whether {name} is well stays unknown", cure)
+    if place.stat().st_mode & 0o022:
+        found = f"others may write to {place}, which the healer runs as uid {os.geteuid()}"
+        return Finding(subject, "warn", found, f"chmod go-w {place}")
+    return Finding(subject, "good", str(place))
 
 
 def _ports(config: Config) -> Iterator[Finding]:

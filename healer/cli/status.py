@@ -12,8 +12,9 @@ from healer.cli.form import Output
 from healer.cli.outcome import BAD_INPUT, FAILED, FINE
 from healer.cli.output import as_table, print_json, print_line, print_table, short_ids
 from healer.cli.source import config_in
-from healer.config import check_store
-from healer.errors import ConfigError
+from healer.config import Config, check_store
+from healer.errors import ConfigError, LaunchError
+from healer.host.program import find_probe
 
 __all__ = ["status", "validate"]
 
@@ -128,8 +129,24 @@ def validate(file: Path | None, output: Output | None) -> int:
         return BAD_INPUT
     count = len(config.components)
     noun = "component" if count == 1 else "components"
+    warnings = _not_here(config)
     if not as_table(output) and output is not None:
-        print_json({"ok": True, "source": str(file or "healer.yaml"), "components": count})
+        found = {"ok": True, "source": str(file or "healer.yaml"), "components": count}
+        print_json({**found, "warnings": warnings} if warnings else found)
     else:
         print_line(f"{file or 'healer.yaml'}: {count} {noun}, fine")
+        sys.stderr.writelines(f"  but {warning}\n" for warning in warnings)
     return FINE
+
+
+def _not_here(config: Config) -> list[str]:
+    """Programs that look at components and are not on this machine; they may be on the one that
+    the configuration is for."""
+    missing = []
+    for spec in config.components.values():
+        if spec.probe.kind == "exec":
+            try:
+                find_probe(spec, spec.port)
+            except LaunchError as error:
+                missing.append(f"on this machine the healer {error}")
+    return missing

@@ -8,8 +8,9 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from healer.config.document import Path as Place
-from healer.config.problem import Problems, as_list, suggestion, validated
+from healer.config.problem import Problems, as_list, suggestion, unknown_key, validated
 from healer.domain.spec import (
+    PROBES,
     CommandLaunch,
     ComponentSpec,
     DockerLaunch,
@@ -32,7 +33,9 @@ _LAUNCHES: Final[Mapping[str, type[LaunchSpec]]] = MappingProxyType(
     }
 )
 _PATHS: Final = ("cwd", "log", "config")
-_PROBES: Final = ("tcp", "http")
+_FORMS: Final = "tcp, {http: /path}, or {exec: [PROGRAM, ARGUMENT]}"
+_NEEDED: Final = frozenset({"exec"})
+"""Kinds of probe that say nothing without their argument."""
 
 
 def read_component(
@@ -70,23 +73,31 @@ def read_component(
 
 
 def _check_probe(probe: Any, path: Place, problems: Problems) -> bool:
-    """Whether `probe` names one kind; the rest of it is the model's to check."""
+    """Whether `probe` names one kind, and options of that kind; what they say is the model's to
+    check."""
     if probe is None:
         return True
     kinds = [probe] if isinstance(probe, str) else None
     if isinstance(probe, dict):
-        kinds = [probe["kind"]] if "kind" in probe else [key for key in probe if key in _PROBES]
+        kinds = [probe["kind"]] if "kind" in probe else [key for key in probe if key in PROBES]
         if not kinds and probe:
             kinds = [next(iter(probe))]
-    allowed = "allowed: tcp, or {http: /path}"
+    allowed = f"allowed: {_FORMS}"
     if not kinds or len(kinds) > 1:
         problems.add(path, f"is not one kind of probe; {allowed}")
         return False
-    if kinds[0] not in _PROBES:
-        hint = suggestion(str(kinds[0]), _PROBES) or ";"
+    kind = str(kinds[0])
+    if kind not in PROBES:
+        hint = suggestion(kind, PROBES) or ";"
         problems.add(path, f"unknown probe {kinds[0]!r}{hint} {allowed}")
         return False
-    return True
+    if not isinstance(probe, dict) or "kind" in probe:
+        return True
+    known = {kind, *PROBES[kind]}
+    unknown = [key for key in probe if key not in known]
+    for key in unknown:
+        problems.add((*path, str(key)), unknown_key(str(key), known))
+    return not unknown
 
 
 def _read_launch(
@@ -144,28 +155,14 @@ def component_schema(
             part: value for part, value in component["properties"][key].items() if part != "default"
         }
     component["required"] = ["port"]
-    status = {
-        key: definitions["ProbeSpec"]["properties"][key] for key in ("status_min", "status_max")
-    }
-    path = definitions["ProbeSpec"]["properties"]["path"]
+    options = definitions["ProbeSpec"]["properties"]
     return {
         "ComponentSpec": component,
         "ProbeSpec": {
             "anyOf": [
-                {"enum": list(_PROBES)},
+                {"enum": [kind for kind in PROBES if kind not in _NEEDED]},
                 {**definitions["ProbeSpec"], "required": ["kind"]},
-                {
-                    "type": "object",
-                    "properties": {"http": {"anyOf": [path, {"type": "null"}]}, **status},
-                    "required": ["http"],
-                    "additionalProperties": False,
-                },
-                {
-                    "type": "object",
-                    "properties": {"tcp": {"type": "null"}},
-                    "required": ["tcp"],
-                    "additionalProperties": False,
-                },
+                *(_probe_form(kind, options) for kind in PROBES),
             ]
         },
         "PortRange": {
@@ -175,4 +172,21 @@ def component_schema(
                 definitions["PortRange"],
             ]
         },
+    }
+
+
+def _probe_form(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """`{kind: argument, option: ...}`; an argument that is not needed may be left empty."""
+    named = "path" if kind == "http" else kind
+    argument = options.get(named)
+    if kind not in _NEEDED:
+        argument = {"anyOf": [argument, {"type": "null"}]} if argument else {"type": "null"}
+    elif argument is not None and "anyOf" in argument:
+        argument = next(each for each in argument["anyOf"] if each.get("type") != "null")
+    others = {key: options[key] for key in PROBES[kind] if key not in {kind, named}}
+    return {
+        "type": "object",
+        "properties": {kind: argument, **others},
+        "required": [kind],
+        "additionalProperties": False,
     }

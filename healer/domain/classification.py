@@ -2,7 +2,8 @@
 
 The first line that matches decides. "Gone" means that the component's process is known and has
 ended; "serves" that a listener takes connections to the component's host; "foreign" that somebody
-who is not provably the component serves it.
+who is not provably the component serves it. A probe's program (exec) is not the component: what it
+says is no answer of the port, and its exit status alone is a refusal.
 
 | host  | evidence                                                    | issue type          |
 |-------|-------------------------------------------------------------|---------------------|
@@ -42,9 +43,6 @@ UNREACHABLE_ERRNOS: Final = frozenset(
         errno.EINVAL,  # a blackhole route
     }
 )
-_ANSWERED: Final = frozenset(
-    {Reason.OK, Reason.RESET, Reason.CLOSED, Reason.BAD_STATUS, Reason.BAD_RESPONSE}
-)
 _SETTLED: Final = frozenset(
     {IssueType.PROCESS_CRASHED, IssueType.PORT_NOT_LISTENING, IssueType.PORT_CONFLICT}
 )
@@ -70,7 +68,7 @@ def classify(evidence: Evidence, host_is_local: bool, port: int, host: str) -> I
         return IssueType.CONNECTION_TIMEOUT if timed_out else IssueType.CONNECTION_REFUSED
     if foreign:
         return IssueType.PORT_CONFLICT
-    if not listeners and (probe is None or probe.reason not in _ANSWERED):
+    if not listeners and (probe is None or not probe.answered):
         return IssueType.PORT_NOT_LISTENING
     if listeners and not serves:
         theirs = evidence.owned is False
@@ -118,4 +116,5 @@ def _no_way(probe: ProbeResult | None) -> bool:
     if probe is None or probe.outcome is Outcome.HEALTHY:
         return False
     unreachable = probe.reason in {Reason.UNREACHABLE, Reason.UNRESOLVABLE}
-    return unreachable or probe.errno in UNREACHABLE_ERRNOS
+    # Where a program could not be run, the number says why that was, and nothing of the way.
+    return unreachable or (probe.kind != "exec" and probe.errno in UNREACHABLE_ERRNOS)

@@ -127,16 +127,20 @@ def _refine(issue_type: IssueType, evidence: Evidence, codes: set[str]) -> Issue
     if "wrong_interface" in codes:
         # The listener has to move whatever else is in the way, and that takes a restart.
         causes = _CUT_OFF
-    answered = evidence.probe is not None and evidence.probe.reason in _BAD_ANSWERS
+    probe = evidence.probe
+    answered = probe is not None and probe.answered and probe.reason in _BAD_ANSWERS
     return IssueType.NETWORK_UNREACHABLE if codes & causes and not answered else issue_type
 
 
 def _from_evidence(evidence: Evidence) -> Iterator[Finding]:
     if is_gone(evidence):
         yield Finding(code="process_exited")
-    reason = evidence.probe.reason if evidence.probe is not None else None
-    if reason in _BAD_ANSWERS:
-        yield Finding(code="bad_answer")
+    probe = evidence.probe
+    reason = probe.reason if probe is not None else None
+    if probe is not None and reason in _BAD_ANSWERS:
+        # What a program says of a component that does not even listen is no answer.
+        if probe.answered or evidence.listeners:
+            yield Finding(code="bad_answer")
     elif reason is Reason.UNRESOLVABLE:
         yield Finding(code="unresolvable_name")
     elif reason is Reason.UNREACHABLE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 from healer.domain.value import Value
 
@@ -43,11 +44,17 @@ class Reason(StrEnum):
         return Outcome.UNHEALTHY
 
 
+_MET: Final = frozenset(
+    {Reason.OK, Reason.RESET, Reason.CLOSED, Reason.BAD_STATUS, Reason.BAD_RESPONSE}
+)
+
+
 class ProbeResult(Value):
     """What one probe saw.
 
-    `kind` is the probe's (tcp, http, process), `target` the address that was tried, `elapsed` in
-    seconds, `errno` the system's number where a call failed, `status` the HTTP status code.
+    `kind` is the probe's (tcp, http, exec) or `process`, `target` the address that was tried or the
+    program that was run, `elapsed` in seconds, `errno` the system's number where a call failed,
+    `status` what was answered: the HTTP status code, the program's exit status.
     """
 
     kind: str
@@ -56,6 +63,11 @@ class ProbeResult(Value):
     elapsed: float = 0.0
     errno: int | None = None
     status: int | None = None
+
+    @property
+    def answered(self) -> bool:
+        """Whether the component itself was met, well or not. A program's word is not its own."""
+        return self.kind != "exec" and self.reason in _MET
 
     @property
     def outcome(self) -> Outcome:

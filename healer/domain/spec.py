@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 from pathlib import PurePosixPath
+from types import MappingProxyType
 from typing import Annotated, Any, Final, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -14,6 +15,7 @@ from healer.domain.process import OwnerSpec
 from healer.domain.value import Value
 
 __all__ = [
+    "PROBES",
     "Backoff",
     "Budget",
     "CommandLaunch",
@@ -113,34 +115,55 @@ class PortRange(Value):
         return f"{self.first}-{self.last}"
 
 
+Argv = Annotated[tuple[Annotated[str, Field(max_length=4096)], ...], Field(min_length=1)]
+
+
+PROBES: Final = MappingProxyType(
+    {
+        "tcp": (),
+        "http": ("path", "status_min", "status_max"),
+        "exec": ("exec",),
+    }
+)
+"""Kind of probe → the fields of a ProbeSpec that are its options."""
+
+
 def _probe_shorthand(value: Any) -> Any:
-    """`tcp` and `{http: /health}` are what people write; one form is what the code reads."""
+    """`tcp`, `{http: /health}` and `{exec: [...]}` are what people write; one form is what the code
+    reads. The argument of http is a path, that of other kinds bears their name."""
     if isinstance(value, str):
         return {"kind": value}
     if isinstance(value, dict) and "kind" not in value:
-        kinds = [kind for kind in ("tcp", "http") if kind in value]
+        kinds = [kind for kind in PROBES if kind in value]
         if len(kinds) == 1:
-            rest = {key: entry for key, entry in value.items() if key != kinds[0]}
-            argument = value[kinds[0]]
-            if kinds[0] == "http" and argument is not None:
-                rest["path"] = argument
-            return {"kind": kinds[0], **rest}
+            kind = kinds[0]
+            rest = {key: entry for key, entry in value.items() if key != kind}
+            argument = value[kind]
+            if argument is not None and kind != "tcp":
+                rest["path" if kind == "http" else kind] = argument
+            return {"kind": kind, **rest}
     return value
 
 
 class ProbeSpec(Value):
     """How a component is looked at.
 
-    `tcp` connects; `http` asks for `path` and wants a status between `status_min` and `status_max`.
+    `tcp` connects; `http` asks for `path` and wants a status between `status_min` and `status_max`;
+    `exec` runs a program (arguments, no shell; `{port}` and `{name}` are replaced; the environment
+    of a hook) and wants the exit status 0.
     """
 
-    kind: Annotated[str, Field(pattern="^(tcp|http)$")] = "tcp"
+    kind: Annotated[str, Field(pattern=f"^({'|'.join(PROBES)})$")] = "tcp"
     path: Annotated[str, Field(pattern=r"^/[!-~]*$", max_length=1024)] = "/"
     status_min: Annotated[int, Field(ge=100, le=599)] = 200
     status_max: Annotated[int, Field(ge=100, le=599)] = 399
+    exec: Argv | None = None
 
-
-Argv = Annotated[tuple[Annotated[str, Field(max_length=4096)], ...], Field(min_length=1)]
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.kind == "exec" and self.exec is None:
+            raise ValueError("names no program; allowed: {exec: [PROGRAM, ARGUMENT]}")
+        return self
 
 
 class CommandLaunch(Value):

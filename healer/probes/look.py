@@ -64,6 +64,9 @@ class Look:
     """Runs under its caller's deadline; `verdict` and `ended` are right at every moment, so that
     the caller can stop it anywhere."""
 
+    needs_vantage = frozenset({Reason.TIMEOUT, Reason.UNREACHABLE})
+    """What is believed of a component of this machine only while we can see at all."""
+
     def __init__(self, spec: ComponentSpec, port: int, resolver: Resolver, agent: str) -> None:
         self._spec = spec
         self._port = port

@@ -101,6 +101,31 @@ def test_doctor_says_what_is_missing_and_how_to_get_it(house: House) -> None:
     assert json.loads(ran.stdout)["ok"] is False
 
 
+def test_a_program_that_should_look_and_is_not_there_is_told(house: House, tmp_path: Path) -> None:
+    check = tmp_path / "check"
+    probe = f'probe: {{exec: ["{check}"]}}\n    port:'
+    house.write(house.config.read_text().replace("port:", probe, 1))
+
+    def doctor() -> dict[str, str]:
+        ran = house.run("doctor", "-o", "json")
+        findings = json.loads(ran.stdout)["findings"]
+        return next(each for each in findings if each["subject"].startswith("probe of"))
+
+    assert doctor()["verdict"] == "bad"
+    assert f"{str(check)!r}: No such file" in doctor()["found"]
+    ran = house.run("validate", "-o", "json")
+    assert ran.returncode == 0
+    (warning,) = json.loads(ran.stdout)["warnings"]
+    assert f"{str(check)!r}: No such file" in warning
+    check.write_text("#!/bin/sh\n")
+    check.chmod(0o777)
+    assert doctor()["verdict"] == "warn"
+    assert "others may write" in doctor()["found"]
+    check.chmod(0o755)
+    assert doctor()["verdict"] == "good"
+    assert json.loads(house.run("validate", "-o", "json").stdout).get("warnings") is None
+
+
 def test_the_shell_can_complete(house: House) -> None:
     # The shell is the one that runs it, which the suite's own need not have.
     asked = f"{shlex.quote(sys.executable)} -m healer --show-completion; exit $?"

@@ -111,6 +111,13 @@ def test_a_number_is_text_where_text_is_wanted():
     assert read("node: 12").node == "12"
 
 
+def test_a_program_that_looks_is_a_list_of_texts():
+    spec = read(component('probe: {exec: [check, 8220, "{port}"]}')).components["chat_api"]
+    assert (spec.probe.kind, spec.probe.exec) == ("exec", ("check", "8220", "{port}"))
+    long = read(component("probe: {kind: exec, exec: [check]}")).components["chat_api"]
+    assert long.probe.exec == ("check",)
+
+
 def test_yes_and_no_and_times_are_what_they_look_like():
     config = read(
         component("owner: {cmdline: no}, evict_foreign: on, depends_on: [yes]") + "  yes: {port: 1}"
@@ -300,6 +307,19 @@ MISTAKES = {
     "probe of two kinds": (
         component("probe: {http: /, tcp: }"),
         ["components.chat_api.probe: is not one kind of probe"],
+    ),
+    "probe without its program": (
+        component("probe: exec"),
+        ["components.chat_api.probe: names no program; allowed: {exec: [PROGRAM, ARGUMENT]}"],
+    ),
+    "probe by an empty program": (component("probe: {exec: []}"), ["components.chat_api.probe"]),
+    "probe with a shell line": (
+        component('probe: {exec: "check --port {port}"}'),
+        ['components.chat_api.probe.exec: is one text; allowed: [check, --port, "{port}"]'],
+    ),
+    "probe with another kind's option": (
+        component("probe: {exec: [check], path: /}"),
+        ["components.chat_api.probe.path: unknown key; allowed: exec"],
     ),
     "probe path": (component("probe: {http: health}"), ["components.chat_api.probe", "'health'"]),
     "status range": (

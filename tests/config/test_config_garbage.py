@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from healer.config import Config, parse
-from healer.domain.spec import Budget, ComponentSpec
+from healer.domain.spec import PROBES, Budget, ComponentSpec
 from healer.errors import ConfigError
 
-KEYS = [*Config.model_fields, *ComponentSpec.model_fields, *Budget.model_fields, "http", "command"]
+KEYS = [*Config.model_fields, *ComponentSpec.model_fields, *Budget.model_fields, *PROBES, "command"]
 SCALARS = st.one_of(
     st.none(),
     st.booleans(),

@@ -24,6 +24,10 @@ def probe(reason: Reason, number: int | None = None) -> ProbeResult:
     return ProbeResult(kind="tcp", target="127.0.0.1:8220", reason=reason, errno=number)
 
 
+def by_program(reason: Reason, number: int | None = None) -> ProbeResult:
+    return ProbeResult(kind="exec", target="check", reason=reason, errno=number)
+
+
 def seen(**fields: object) -> Evidence:
     return Evidence.model_validate(fields)
 
@@ -88,6 +92,35 @@ LOCAL = {
     "no listener to be seen, yet something answered": (
         seen(probe=probe(Reason.BAD_STATUS)),
         IssueType.CONNECTION_REFUSED,
+    ),
+    "nothing listens, and a program says so": (
+        seen(probe=by_program(Reason.BAD_STATUS), owned=False),
+        IssueType.PORT_NOT_LISTENING,
+    ),
+    "nothing listens, whatever a program says": (
+        seen(probe=by_program(Reason.OK)),
+        IssueType.PORT_NOT_LISTENING,
+    ),
+    "ours listens, and a program is not content": (
+        seen(probe=by_program(Reason.BAD_STATUS), listeners=SERVING, owned=True, alive=True),
+        IssueType.CONNECTION_REFUSED,
+    ),
+    "ours listens, and a program is not done in time": (
+        seen(probe=by_program(Reason.TIMEOUT), listeners=SERVING, owned=True, alive=True),
+        IssueType.CONNECTION_TIMEOUT,
+    ),
+    "ours listens, and the program may not be executed": (
+        seen(
+            probe=by_program(Reason.PROBER_FAILED, errno.EACCES),
+            listeners=SERVING,
+            owned=True,
+            alive=True,
+        ),
+        IssueType.CONNECTION_REFUSED,
+    ),
+    "a stranger listens, and a program is content": (
+        seen(probe=by_program(Reason.OK), listeners=SERVING, owned=False),
+        IssueType.PORT_CONFLICT,
     ),
     "only a stranger listens, on another address": (
         seen(probe=probe(Reason.REFUSED), listeners=ELSEWHERE, owned=False),

@@ -114,6 +114,15 @@ def test_a_component_that_answers_is_not_cut_off_whatever_the_checks_say() -> No
     assert "bad_answer" in codes(diagnosis)
 
 
+def test_what_a_program_says_is_no_answer_of_a_component_that_is_cut_off() -> None:
+    probe = ProbeResult(kind="exec", target="check", reason=Reason.BAD_STATUS, status=1)
+    diagnosis = diagnose(
+        IssueType.CONNECTION_REFUSED, check("firewall_rules"), evidence=Evidence(probe=probe)
+    )
+    assert diagnosis.issue_type is IssueType.NETWORK_UNREACHABLE
+    assert "bad_answer" not in codes(diagnosis)
+
+
 @pytest.mark.parametrize(
     ("reason", "code"),
     [(Reason.UNRESOLVABLE, "unresolvable_name"), (Reason.UNREACHABLE, "no_route")],

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from healer.domain.spec import CommandLaunch, ComponentSpec
 from healer.errors import HostError, LaunchError
+from healer.host.launcher.child import end_unheld
 from healer.host.launcher.environment import clean_environment, find_program, marks, substitute
 from healer.host.launcher.log import component_log, open_log
-from healer.host.launcher.run import end_unheld, printable
+from healer.host.launcher.run import printable
 from healer.host.launcher.spawn import spawn
 from healer.ports import HeldProcess, Launched
 

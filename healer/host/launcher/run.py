@@ -6,16 +6,16 @@ import asyncio
 import contextlib
 import errno
 import os
-import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from healer.domain.duration import format_duration
 from healer.errors import LaunchError
+from healer.host.launcher.child import Child, end_unheld
 from healer.host.launcher.spawn import spawn
 
-__all__ = ["Ran", "end_unheld", "printable", "run"]
+__all__ = ["Ran", "printable", "run"]
 
 _CAPTURED: Final = 64 * 1024
 """Bytes of output that are kept, the last ones: what a client says last is why it failed."""
@@ -25,9 +25,6 @@ _SHOWN: Final = 300
 
 _DEATH: Final = 5.0
 """Seconds for SIGKILL to take effect. What is still there then hangs in the kernel."""
-
-_WHOLE_GROUP: Final = 1 << 2
-"""PIDFD_SIGNAL_PROCESS_GROUP of <linux/pidfd.h>, Linux 6.9."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,59 +97,30 @@ async def run(
         capture.close()
 
 
-def _start(argv: Sequence[str], environment: Mapping[str, str], output: int) -> _Child:
+def _start(argv: Sequence[str], environment: Mapping[str, str], output: int) -> _Running:
     pid = spawn(argv[0], argv, environment, output=output)
     try:
-        return _Child(pid)
+        return _Running(Child(pid))
     except OSError:
         end_unheld(pid)
         raise
 
 
-def end_unheld(pid: int) -> None:
-    """Kill and reap a child, with its group, that could not be held: nothing may be left running
-    that nobody watches. Blocks until it is gone; nobody else may have reaped it."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, 0)
+class _Running:
+    """A program that runs, and will be reaped here."""
 
-
-class _Child:
-    """A child that leads its own group. Until we reap it, its pid can mean nobody else."""
-
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
-        self._pidfd = os.pidfd_open(pid)
+    def __init__(self, child: Child) -> None:
+        self._child = child
 
     async def exited(self) -> int:
         """Wait for its end and reap it; cancel-safe."""
-        loop = asyncio.get_running_loop()
-        ended = asyncio.Event()
-        loop.add_reader(self._pidfd, ended.set)
-        try:
-            await ended.wait()
-        finally:
-            loop.remove_reader(self._pidfd)
-        return self._reap()
-
-    def _reap(self) -> int:
-        result = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
-        os.close(self._pidfd)
-        if result is None:
-            raise ChildProcessError(errno.ECHILD, "the kernel forgot a child", str(self._pid))
-        return result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
+        await self._child.ended()
+        status = self._child.reap()
+        return -status.signal if status.signal is not None else status.code or 0
 
     async def kill(self) -> str:
         """Kill its whole group and reap it; says what became of it."""
-        with contextlib.suppress(ProcessLookupError):
-            try:
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL, None, _WHOLE_GROUP)
-            except OSError as error:
-                if error.errno != errno.EINVAL:
-                    raise
-                # Before Linux 6.9. The group bears the pid of our child, which is not yet reaped.
-                os.killpg(self._pid, signal.SIGKILL)
+        self._child.kill_group()
         try:
             async with asyncio.timeout(_DEATH):
                 await asyncio.shield(self.exited())

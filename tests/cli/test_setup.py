@@ -103,8 +103,8 @@ def test_doctor_says_what_is_missing_and_how_to_get_it(house: House) -> None:
 
 def test_a_program_that_should_look_and_is_not_there_is_told(house: House, tmp_path: Path) -> None:
     check = tmp_path / "check"
-    probe = f'probe: {{exec: ["{check}"]}}\n    port:'
-    house.write(house.config.read_text().replace("port:", probe, 1))
+    by_program = f'{{exec: ["{check}"]}}'
+    house.write(house.config.read_text().replace("{http: /health}", by_program))
 
     def doctor() -> dict[str, str]:
         ran = house.run("doctor", "-o", "json")

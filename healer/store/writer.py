@@ -19,6 +19,7 @@ from healer.errors import StoreError
 from healer.ports import Recorded
 from healer.store.answer import Bell, copy_of, resolve
 from healer.store.codec import Encoded
+from healer.store.connection import refusals
 from healer.store.feed import Feed
 from healer.store.ledger import Ledger
 from healer.store.place import Place
@@ -140,10 +141,15 @@ class Writer:
         future.result()
 
     def _answer(self) -> asyncio.Future[Any]:
-        """What the running loop waits for, and the thread gives by the loop's bell."""
+        """What the running loop waits for, and the thread gives by the loop's bell.
+
+        Raises:
+            StoreError: there is no descriptor left for a bell.
+        """
         loop = asyncio.get_running_loop()
         if loop not in self._bells:
-            self._bells[loop] = Bell(loop)
+            with refusals(f"write to {self._file}"):
+                self._bells[loop] = Bell(loop)
         return loop.create_future()
 
     def _tell(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
@@ -196,6 +197,22 @@ async def test_a_wait_on_a_loop_that_is_gone_hurts_nobody(house: House) -> None:
 
     await asyncio.to_thread(leave_without_waiting)
     assert await house.append(2) == 2
+    await house.close()
+
+
+async def test_without_a_descriptor_left_nothing_is_appended_and_later_it_is(
+    house: House, tmp_path: Path
+) -> None:
+    house.first.failing = False
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, most))
+    try:
+        with pytest.raises(StoreError) as failed:
+            await house.append(1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, most))
+    assert str(failed.value) == f"cannot write to {tmp_path / 'log.db'}: Too many open files"
+    assert await house.append(1) == 1
     await house.close()
 
 

@@ -113,6 +113,18 @@ async def test_topics_are_left_out_and_the_times_of_all_are_seen(
     assert (end, time) == (6, time_of(events[5]))
 
 
+async def test_topics_are_left_out_of_every_batch_however_many_it_has_of_them(file: Path) -> None:
+    started = [factory.playbook_started(stream=f"s{n}", version=1) for n in range(1100)]
+    events = [*issues(ISSUES), *started, factory.issue_failed(stream="last", version=1)]
+    await write(file, events)
+    rows = stored(file)
+    for without in ([IssueFailed.TOPIC], [PlaybookStarted.TOPIC, IssueFailed.TOPIC]):
+        wanted = [row for row in rows if row[3] not in without]
+        marks = {IssueDetected.TOPIC: b"chat_api"}
+        assert rows_of(lean(file, until=len(events), without=without)) == wanted
+        assert rows_of(lean(file, until=len(events), without=without, marks=marks)) == wanted
+
+
 @pytest.mark.parametrize("archived", [False, True])
 async def test_of_a_marked_topic_those_that_hold_the_mark_or_an_escape_come(
     file: Path, *, archived: bool

@@ -366,6 +366,24 @@ def test_another_programs_database_is_refused_and_stays_as_it_is_and_alone(
     assert file.read_bytes() == before
 
 
+def test_what_another_program_has_not_yet_brought_into_its_database_stays_where_it_is(
+    file: Path,
+) -> None:
+    other = file.with_name("other.db")
+    left = file.with_name("log.db-wal")
+    with closing(sqlite3.connect(other)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("CREATE TABLE song (title TEXT)")
+        # As its end leaves them, where that comes by a kill.
+        file.write_bytes(other.read_bytes())
+        left.write_bytes(file.with_name("other.db-wal").read_bytes())
+    before = file.read_bytes(), left.read_bytes()
+    with pytest.raises(StoreError, match="another program"):
+        opened(file)
+    assert (file.read_bytes(), left.read_bytes()) == before
+    assert not file.with_name("log.db.lock").exists()
+
+
 def test_what_takes_a_logs_place_behind_the_first_look_is_refused_and_stays_as_it_is(
     file: Path,
 ) -> None:

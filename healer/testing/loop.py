@@ -15,6 +15,9 @@ _PATIENCE: Final = 5.0
 """Real seconds to wait for a thread or a socket when no timer is left."""
 
 
+_NOW_AND_THEN: Final = 256
+"""Turns after which a selector that watches nothing is asked."""
+
 _TURN: Final = 1e-6
 """Virtual seconds that a turn of the loop takes: without them, who asks again and again until a
 deadline that is a rounding error away would ask for ever."""
@@ -23,8 +26,8 @@ deadline that is a rounding error away would ask for ever."""
 class _Selector(selectors.DefaultSelector):
     """Asks at once, and lets the time that it was to wait pass.
 
-    Where nothing is open but what the loop wakes itself with, there is nothing to ask for: whatever
-    threads hand over is found at the next turn.
+    Where nothing is open but what the loop wakes itself with, it asks now and then: whatever
+    threads hand over is found at the next turn all the same, and signals can wait for so long.
     """
 
     now = 0.0
@@ -36,10 +39,10 @@ class _Selector(selectors.DefaultSelector):
         self.turns += 1
         if self.interrupt is not None and self.turns == self.interrupt[0]:
             self.interrupt[1]()
-        if timeout is None or len(self.get_map()) > 1:
+        idle = len(self.get_map()) == 1 and self.turns % _NOW_AND_THEN
+        if timeout is None or not idle:
             return self._ask(timeout)
-        if timeout > 0:
-            self.now += timeout
+        self.now += max(timeout, 0.0)
         return []
 
     def _ask(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:

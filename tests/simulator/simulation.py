@@ -153,7 +153,6 @@ class _Simulation:
             if self.pace.long:
                 self._await_fault(0)
                 await self._pass_months()
-                await self._pass(max(0.0, self.disturbed - self.now()))
             else:
                 for fault in self.case.faults:
                     loop.call_later(fault.at, self._strike, fault)
@@ -204,11 +203,23 @@ class _Simulation:
             if rests_at > self.now():
                 await self._pass(min(rests_at, lasting) - self.now())
                 continue
+            if self._doubts_a_window():
+                self.disturbed = self.now()
+                continue
             comes = next((time for time in times if time > self.now()), lasting)
             if comes - self.now() > self.pace.quiet:
                 await self._rest(comes - self.now() - 1.0)
             if not self.broken.is_set():
                 await self._pass(comes - self.now())
+        await self._pass(max(0.0, self.disturbed - self.now()))
+        while self._doubts_a_window() and not self.broken.is_set():
+            await self._pass(self.pace.liveness)
+
+    def _doubts_a_window(self) -> bool:
+        """Whether a healer holds a window open whose age it knows by a label of a clock that was
+        set: for each of its lives that may be once more for as long as was wished."""
+        said = {name for name in self.names if self.engine.status(name).maintenance is not None}
+        return not said <= self.watcher.windows
 
     def _await_fault(self, index: int) -> None:
         """Of hundreds of faults only the next one has a timer: the others would cost each look."""

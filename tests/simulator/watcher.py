@@ -119,6 +119,11 @@ class Watcher:
         """Open issue → its component."""
         return {name: issue.component for name, issue in self._open.items()}
 
+    @property
+    def windows(self) -> frozenset[str]:
+        """Components of whose last window it is known when it ends."""
+        return frozenset(self._windows)
+
     def doubt_labels(self, *, before: float) -> None:
         """A new healer knows the age of former attempts and windows only by their labels, and those
         from before then are of a clock that was set since."""

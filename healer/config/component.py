@@ -33,7 +33,7 @@ _LAUNCHES: Final[Mapping[str, type[LaunchSpec]]] = MappingProxyType(
     }
 )
 _PATHS: Final = ("cwd", "log", "config")
-_FORMS: Final = "tcp, {http: /path}, or {exec: [PROGRAM, ARGUMENT]}"
+_FORMS: Final = "tcp, {http: /path}, {tls: NAME}, or {exec: [PROGRAM, ARGUMENT]}"
 _NEEDED: Final = frozenset({"exec"})
 """Kinds of probe that say nothing without their argument."""
 
@@ -178,11 +178,11 @@ def component_schema(
 def _probe_form(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """`{kind: argument, option: ...}`; an argument that is not needed may be left empty."""
     named = "path" if kind == "http" else kind
-    argument = options.get(named)
-    if kind not in _NEEDED:
-        argument = {"anyOf": [argument, {"type": "null"}]} if argument else {"type": "null"}
-    elif argument is not None and "anyOf" in argument:
+    argument = options.get(named, {"type": "null"})
+    if "anyOf" in argument:
         argument = next(each for each in argument["anyOf"] if each.get("type") != "null")
+    if kind not in _NEEDED and argument != {"type": "null"}:
+        argument = {"anyOf": [argument, {"type": "null"}]}
     others = {key: options[key] for key in PROBES[kind] if key not in {kind, named}}
     return {
         "type": "object",

@@ -33,6 +33,7 @@ __all__ = [
     "SystemdLaunch",
 ]
 
+_HOST_NAME: Final = r"^[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*$"
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}", re.IGNORECASE | re.ASCII)
 
 
@@ -122,6 +123,7 @@ PROBES: Final = MappingProxyType(
     {
         "tcp": (),
         "http": ("path", "status_min", "status_max"),
+        "tls": ("tls", "verify"),
         "exec": ("exec",),
     }
 )
@@ -149,6 +151,8 @@ class ProbeSpec(Value):
     """How a component is looked at.
 
     `tcp` connects; `http` asks for `path` and wants a status between `status_min` and `status_max`;
+    `tls` completes a handshake with the server that is called `tls` (default: `host`), and with
+    `verify` wants a certificate for that name that the system's authorities vouch for;
     `exec` runs a program (arguments, no shell; `{port}` and `{name}` are replaced; the environment
     of a hook) and wants the exit status 0.
     """
@@ -157,6 +161,8 @@ class ProbeSpec(Value):
     path: Annotated[str, Field(pattern=r"^/[!-~]*$", max_length=1024)] = "/"
     status_min: Annotated[int, Field(ge=100, le=599)] = 200
     status_max: Annotated[int, Field(ge=100, le=599)] = 399
+    tls: Annotated[str, Field(pattern=_HOST_NAME, max_length=253)] | None = None
+    verify: bool = False
     exec: Argv | None = None
 
     @model_validator(mode="after")

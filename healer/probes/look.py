@@ -15,6 +15,8 @@ from healer.domain.spec import ComponentSpec
 from healer.probes.address import Address, Resolver, ResolverBusyError, authority
 from healer.probes.connection import Connection
 from healer.probes.http import BadResponseError, Exchange, NoResponseError
+from healer.probes.tls import Contexts, Handshake
+from healer.probes.trouble import descriptor_left
 
 __all__ = ["Look", "Verdict"]
 
@@ -67,10 +69,19 @@ class Look:
     needs_vantage = frozenset({Reason.TIMEOUT, Reason.UNREACHABLE})
     """What is believed of a component of this machine only while we can see at all."""
 
-    def __init__(self, spec: ComponentSpec, port: int, resolver: Resolver, agent: str) -> None:
+    def __init__(
+        self,
+        spec: ComponentSpec,
+        port: int,
+        *,
+        resolver: Resolver,
+        contexts: Contexts,
+        agent: str,
+    ) -> None:
         self._spec = spec
         self._port = port
         self._resolver = resolver
+        self._contexts = contexts
         self._agent = agent
         self.ended: float | None = None
         """`time.perf_counter` when the verdict was final."""
@@ -100,7 +111,7 @@ class Look:
         except UnicodeError:
             self.verdict = Verdict(Reason.UNRESOLVABLE, target)
         except socket.gaierror as error:
-            ours = error.errno == socket.EAI_MEMORY or not _descriptor_left()
+            ours = error.errno == socket.EAI_MEMORY or not descriptor_left()
             reason = Reason.PROBER_FAILED if ours else Reason.UNRESOLVABLE
             self.verdict = Verdict(reason, target, errno=error.errno)
         except OSError as error:
@@ -108,12 +119,14 @@ class Look:
         return ()
 
     async def _try(self, address: Address, target: str) -> None:
-        http = self._spec.probe.kind == "http"
+        kind = self._spec.probe.kind
         try:
-            with Connection(address, self._port, greet=http) as connection:
+            with Connection(address, self._port, greet=kind != "tcp") as connection:
                 await connection.open()
-                if http:
+                if kind == "http":
                     await self._ask(connection, address, target)
+                elif kind == "tls":
+                    await self._shake_hands(connection, address, target)
                 else:
                     self._settle(Verdict(Reason.OK, target, address))
         except NoResponseError:
@@ -134,15 +147,14 @@ class Look:
         self._settle(Verdict(reason, target, address, status=status))
         await exchange.finish()
 
+    async def _shake_hands(self, connection: Connection, address: Address, target: str) -> None:
+        probe = self._spec.probe
+        context = await self._contexts.get(verify=probe.verify)
+        handshake = Handshake(connection, context, probe.tls or self._spec.host.partition("%")[0])
+        await handshake.complete()
+        self._settle(Verdict(Reason.OK, target, address))
+        await handshake.finish()
+
     def _settle(self, verdict: Verdict) -> None:
         self.verdict = verdict
         self.ended = time.perf_counter()
-
-
-def _descriptor_left() -> bool:
-    """Whether a look-up could have opened its sockets: the C library does not say."""
-    try:
-        socket.socket().close()
-    except OSError:
-        return False
-    return True

@@ -14,6 +14,7 @@ from healer.probes.address import Resolver, is_local
 from healer.probes.lag import LagMeter
 from healer.probes.look import Look, Verdict
 from healer.probes.program import NoPrograms, ProgramLook
+from healer.probes.tls import Contexts
 from healer.probes.vantage import Vantage
 
 __all__ = ["NetworkProber"]
@@ -26,7 +27,7 @@ _LAG_ALLOWED: Final = 0.5
 
 
 class NetworkProber:
-    """Probes by TCP, HTTP and programs; implements `healer.ports.Prober`.
+    """Probes by TCP, HTTP, TLS and programs; implements `healer.ports.Prober`.
 
     A new connection for each probe, one deadline for all of it, one request, no redirects. The
     addresses of a name are tried in order, the next one only where the last one refused or could
@@ -49,6 +50,7 @@ class NetworkProber:
         self._agent = agent or f"network-healer/{_version()}"
         self._programs = programs or NoPrograms()
         self._resolver = Resolver()
+        self._contexts = Contexts()
 
     async def probe(self, spec: ComponentSpec, port: int) -> ProbeResult:
         """One look at `spec` on `port`; never raises for what it meets."""
@@ -80,7 +82,7 @@ class NetworkProber:
     def _look(self, spec: ComponentSpec, port: int) -> Look | ProgramLook:
         if spec.probe.kind == "exec":
             return ProgramLook(spec, port, self._programs)
-        return Look(spec, port, self._resolver, self._agent)
+        return Look(spec, port, resolver=self._resolver, contexts=self._contexts, agent=self._agent)
 
     async def _blind(self, verdict: Verdict) -> bool:
         if verdict.address is None:

@@ -118,6 +118,14 @@ def test_a_program_that_looks_is_a_list_of_texts():
     assert long.probe.exec == ("check",)
 
 
+def test_the_argument_of_a_handshake_may_be_left_out():
+    for written in ("tls", "{tls: }", "{kind: tls}"):
+        probe = read(component(f"probe: {written}")).components["chat_api"].probe
+        assert (probe.kind, probe.tls, probe.verify) == ("tls", None, False)
+    probe = read(component("probe: {tls: a.example, verify: yes}")).components["chat_api"].probe
+    assert (probe.tls, probe.verify) == ("a.example", True)
+
+
 def test_yes_and_no_and_times_are_what_they_look_like():
     config = read(
         component("owner: {cmdline: no}, evict_foreign: on, depends_on: [yes]") + "  yes: {port: 1}"
@@ -320,6 +328,14 @@ MISTAKES = {
     "probe with another kind's option": (
         component("probe: {exec: [check], path: /}"),
         ["components.chat_api.probe.path: unknown key; allowed: exec"],
+    ),
+    "probe of a server with no name": (
+        component("probe: {tls: 'a b'}"),
+        ["components.chat_api.probe.tls: 'a b' cannot be used"],
+    ),
+    "probe with a misspelt option": (
+        component("probe: {tls: , verfy: true}"),
+        ["probe.verfy: unknown key; did you mean 'verify'? allowed: tls, verify"],
     ),
     "probe path": (component("probe: {http: health}"), ["components.chat_api.probe", "'health'"]),
     "status range": (

@@ -28,7 +28,7 @@ _CAPABILITIES: Final = {
     "CAP_DAC_READ_SEARCH": (2, "see which of other users' processes hold a socket"),
     "CAP_NET_ADMIN": (12, "read firewall rules in a diagnosis"),
 }
-_EXTRAS: Final = {"psycopg": "postgres", "pyarrow": "export", "nats": "nats"}
+_EXTRAS: Final = {"psycopg": "postgres", "pyarrow": "export", "nats": "nats", "h2": "grpc"}
 _PIDFS_SINCE: Final = (6, 9)
 
 

@@ -33,7 +33,7 @@ _LAUNCHES: Final[Mapping[str, type[LaunchSpec]]] = MappingProxyType(
     }
 )
 _PATHS: Final = ("cwd", "log", "config")
-_FORMS: Final = "tcp, {http: /path}, {tls: NAME}, or {exec: [PROGRAM, ARGUMENT]}"
+_FORMS: Final = "tcp, {http: /path}, {tls: NAME}, {grpc: SERVICE}, or {exec: [PROGRAM, ARGUMENT]}"
 _NEEDED: Final = frozenset({"exec"})
 """Kinds of probe that say nothing without their argument."""
 

@@ -290,6 +290,7 @@ def check_store(config: Config, *, source: str) -> None:
     needed = [
         (any(isinstance(sink, NatsSpec) for sink in config.guardian), "nats", *_NATS),
         (config.store.startswith("postgresql:"), "psycopg", *_POSTGRES),
+        (_probed_by("grpc", config), "h2", *_GRPC),
         (config.telemetry is not None, "opentelemetry.exporter.otlp.proto.common", *_OTEL),
     ]
     for wanted, module, who, what, extra in needed:
@@ -301,7 +302,12 @@ def check_store(config: Config, *, source: str) -> None:
 
 _NATS: Final = ("guardian: nats", "nats-py", "nats")
 _POSTGRES: Final = ("store: postgresql", "psycopg", "postgres")
+_GRPC: Final = ("probe: grpc", "h2", "grpc")
 _OTEL: Final = ("telemetry", "opentelemetry-exporter-otlp-proto-http", "otel")
+
+
+def _probed_by(kind: str, config: Config) -> bool:
+    return any(spec.probe.kind == kind for spec in config.components.values())
 
 
 def _is_there(module: str) -> bool:

@@ -52,9 +52,10 @@ _MET: Final = frozenset(
 class ProbeResult(Value):
     """What one probe saw.
 
-    `kind` is the probe's (tcp, http, tls, exec) or `process`, `target` the address that was tried
-    or the program that was run, `elapsed` in seconds, `errno` the system's number where a call
-    failed, `status` what was answered: the HTTP status code, the program's exit status.
+    `kind` is the probe's (tcp, http, tls, grpc, exec) or `process`, `target` the address that was
+    tried or the program that was run, `elapsed` in seconds, `errno` the system's number where a
+    call failed, `status` what was answered: the HTTP status code, gRPC's ServingStatus (of a
+    bad_response its status code), the program's exit status.
     """
 
     kind: str

@@ -124,6 +124,7 @@ PROBES: Final = MappingProxyType(
         "tcp": (),
         "http": ("path", "status_min", "status_max"),
         "tls": ("tls", "verify"),
+        "grpc": ("grpc",),
         "exec": ("exec",),
     }
 )
@@ -153,6 +154,8 @@ class ProbeSpec(Value):
     `tcp` connects; `http` asks for `path` and wants a status between `status_min` and `status_max`;
     `tls` completes a handshake with the server that is called `tls` (default: `host`), and with
     `verify` wants a certificate for that name that the system's authorities vouch for;
+    `grpc` asks the standard health service of the server, without TLS, about the service of that
+    name (default: the server as a whole) and wants SERVING;
     `exec` runs a program (arguments, no shell; `{port}` and `{name}` are replaced; the environment
     of a hook) and wants the exit status 0.
     """
@@ -163,6 +166,7 @@ class ProbeSpec(Value):
     status_max: Annotated[int, Field(ge=100, le=599)] = 399
     tls: Annotated[str, Field(pattern=_HOST_NAME, max_length=253)] | None = None
     verify: bool = False
+    grpc: Annotated[str, Field(pattern=r"^[!-~]*$", max_length=127)] | None = None
     exec: Argv | None = None
 
     @model_validator(mode="after")

@@ -26,6 +26,8 @@ __all__ = ["Connection"]
 
 _RESET: Final = struct.pack("ii", 1, 0)
 _CHUNK: Final = 16 * 1024
+_LEAVE_PATIENCE: Final = 0.05
+_LEAVE_LIMIT: Final = 64 * 1024
 
 
 class Connection:
@@ -72,6 +74,18 @@ class Connection:
     async def receive(self) -> bytes:
         """What has arrived; empty at the end."""
         return await self._loop.sock_recv(self._socket, _CHUNK)
+
+    async def leave(self, farewell: bytes) -> None:
+        """Send `farewell` and let the peer take its own leave, within a bound on time and bytes, so
+        that it meets no reset while it does. Never raises."""
+        try:
+            async with asyncio.timeout(_LEAVE_PATIENCE):
+                await self.send(farewell)
+                received = 0
+                while received < _LEAVE_LIMIT and (chunk := await self.receive()):
+                    received += len(chunk)
+        except OSError:  # TimeoutError is one
+            return
 
     async def _writable(self) -> None:
         ready = self._loop.create_future()

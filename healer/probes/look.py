@@ -127,12 +127,16 @@ class Look:
                     await self._ask(connection, address, target)
                 elif kind == "tls":
                     await self._shake_hands(connection, address, target)
+                elif kind == "grpc":
+                    await self._call(connection, address, target)
                 else:
                     self._settle(Verdict(Reason.OK, target, address))
         except NoResponseError:
             self._settle(Verdict(Reason.CLOSED, target, address))
         except BadResponseError:
             self._settle(Verdict(Reason.BAD_RESPONSE, target, address))
+        except ImportError:
+            self._settle(Verdict(Reason.PROBER_FAILED, target, address, errno=errno.ENOSYS))
         except OSError as error:
             reason = _REASONS.get(error.errno, Reason.PROBER_FAILED)
             self.verdict = Verdict(reason, target, address, errno=error.errno)
@@ -154,6 +158,21 @@ class Look:
         await handshake.complete()
         self._settle(Verdict(Reason.OK, target, address))
         await handshake.finish()
+
+    async def _call(self, connection: Connection, address: Address, target: str) -> None:
+        # Only who probes so needs the package.
+        from healer.probes.grpc import SERVING, HealthCheck  # noqa: PLC0415
+
+        call = HealthCheck(connection)
+        host = authority(self._spec.host, self._port)
+        answer = await call.ask(host=host, service=self._spec.probe.grpc or "", agent=self._agent)
+        if answer.serving is None:
+            verdict = Verdict(Reason.BAD_RESPONSE, target, address, status=answer.status)
+        else:
+            reason = Reason.OK if answer.serving == SERVING else Reason.BAD_STATUS
+            verdict = Verdict(reason, target, address, status=answer.serving)
+        self._settle(verdict)
+        await call.finish()
 
     def _settle(self, verdict: Verdict) -> None:
         self.verdict = verdict

@@ -27,7 +27,7 @@ _LAG_ALLOWED: Final = 0.5
 
 
 class NetworkProber:
-    """Probes by TCP, HTTP, TLS and programs; implements `healer.ports.Prober`.
+    """Probes by TCP, HTTP, TLS, gRPC and programs; implements `healer.ports.Prober`.
 
     A new connection for each probe, one deadline for all of it, one request, no redirects. The
     addresses of a name are tried in order, the next one only where the last one refused or could

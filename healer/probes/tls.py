@@ -18,9 +18,6 @@ __all__ = ["Contexts", "Handshake"]
 _LIMIT: Final = 256 * 1024
 """Bytes of a handshake; the largest chain of certificates that OpenSSL takes has 100 KiB."""
 
-_END_PATIENCE: Final = 0.05
-"""Seconds that a server is given to take its leave, so that it meets no reset while it does."""
-
 
 class Contexts:
     """What handshakes are made with: one context for each of the two ways, made when it is first
@@ -102,15 +99,7 @@ class Handshake:
         return done
 
     async def finish(self) -> None:
-        """Say goodbye and let the server do so, within a bound on time and bytes. The verdict is
-        out: what goes wrong here changes nothing."""
-        try:
-            with contextlib.suppress(ssl.SSLWantReadError):  # its own goodbye is still to come
-                self._tls.unwrap()
-            async with asyncio.timeout(_END_PATIENCE):
-                await self._connection.send(self._outgoing.read())
-                received = 0
-                while received < _LIMIT and (chunk := await self._connection.receive()):
-                    received += len(chunk)
-        except OSError:  # TimeoutError and SSLError among it
-            return
+        """Say goodbye. The verdict is out: what goes wrong here changes nothing."""
+        with contextlib.suppress(ssl.SSLError):  # the server's own goodbye is still to come
+            self._tls.unwrap()
+        await self._connection.leave(self._outgoing.read())

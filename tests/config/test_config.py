@@ -118,6 +118,12 @@ def test_a_program_that_looks_is_a_list_of_texts():
     assert long.probe.exec == ("check",)
 
 
+def test_a_call_asks_about_the_server_or_a_service_of_it():
+    for written, service in (("grpc", None), ("{grpc: }", None), ("{grpc: a.B}", "a.B")):
+        probe = read(component(f"probe: {written}")).components["chat_api"].probe
+        assert (probe.kind, probe.grpc) == ("grpc", service)
+
+
 def test_the_argument_of_a_handshake_may_be_left_out():
     for written in ("tls", "{tls: }", "{kind: tls}"):
         probe = read(component(f"probe: {written}")).components["chat_api"].probe
@@ -333,6 +339,10 @@ MISTAKES = {
         component("probe: {tls: 'a b'}"),
         ["components.chat_api.probe.tls: 'a b' cannot be used"],
     ),
+    "probe of a service with blanks": (
+        component("probe: {grpc: 'a b'}"),
+        ["components.chat_api.probe.grpc: 'a b' cannot be used"],
+    ),
     "probe with a misspelt option": (
         component("probe: {tls: , verfy: true}"),
         ["probe.verfy: unknown key; did you mean 'verify'? allowed: tls, verify"],
@@ -447,6 +457,13 @@ def test_postgresql_is_refused_where_its_client_is_missing(monkeypatch: pytest.M
     with pytest.raises(ConfigError, match=r"postgresql needs psycopg.*network-healer\[postgres\]"):
         check_store(config, source="healer.yaml")
     check_store(read(""), source="healer.yaml")
+
+
+def test_a_call_is_refused_where_its_client_is_missing(monkeypatch: pytest.MonkeyPatch):
+    config = read(component("probe: grpc"))
+    monkeypatch.setitem(sys.modules, "h2", None)
+    with pytest.raises(ConfigError, match=r"probe: grpc needs h2.*network-healer\[grpc\]"):
+        check_store(config, source="healer.yaml")
 
 
 def test_postgresql_is_accepted_where_its_client_is_installed():

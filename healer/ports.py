@@ -237,7 +237,8 @@ class Program(Protocol):
     """The program of an `exec` probe, while it runs."""
 
     async def exited(self) -> ExitStatus:
-        """Wait for its end; whatever is left of its process group is killed then. Cancel-safe."""
+        """Wait for its end; whatever is left of its process group is killed then. Neither a code
+        nor a signal where nobody can tell how it ended. Cancel-safe."""
         ...
 
 

@@ -101,9 +101,9 @@ class LinuxPrograms:
             with contextlib.suppress(OSError, HostError, RuntimeError):
                 await asyncio.to_thread(_kill_session, child.pid, mark)
             await child.ended()
-        finally:
             with contextlib.suppress(ChildProcessError):
                 child.reap()
+        finally:
             self._room.release()
 
 
@@ -119,7 +119,10 @@ class _Running:
         # Before it is reaped: until then the group is its own, and what it left there is its own.
         self._child.kill_group()
         self.reaped = True
-        return self._child.reap()
+        try:
+            return self._child.reap()
+        except ChildProcessError:  # where SIGCHLD is ignored the kernel tells nobody
+            return ExitStatus()
 
 
 def _start(spec: ComponentSpec, port: int, mark: str) -> asyncio.Future[Child]:
@@ -167,8 +170,8 @@ def find_probe(spec: ComponentSpec, port: int) -> str:
 def _spawn(spec: ComponentSpec, port: int, mark: str) -> Child:
     environment = clean_environment(spec.name, port, mark)
     argv = substitute(spec.probe.exec or (), name=spec.name, port=port)
-    program = find_probe(spec, port)
     try:
+        program = find_probe(spec, port)
         output = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         try:
             pid = spawn(program, [program, *argv[1:]], environment, output=output)
@@ -181,7 +184,7 @@ def _spawn(spec: ComponentSpec, port: int, mark: str) -> Child:
             raise
     except (OSError, ValueError) as error:
         raise LaunchError(
-            f"cannot run {printable(program)!r}: {error}", errno=getattr(error, "errno", None)
+            f"cannot run {printable(argv[0])!r}: {error}", errno=getattr(error, "errno", None)
         ) from error
 
 

@@ -74,6 +74,8 @@ class ProgramLook:
         if status.signal is not None:
             outside = status.signal in _FROM_OUTSIDE
             reason = Reason.PROBER_FAILED if outside else Reason.BAD_RESPONSE
+        elif status.code is None:
+            reason = Reason.PROBER_FAILED
         else:
             reason = Reason.BAD_STATUS if status.code else Reason.OK
         return Verdict(reason, self._target, self._address, status=status.code)

@@ -241,6 +241,12 @@ async def test_without_our_own_network_a_failure_says_nothing(exec_spec, host, s
     assert (await prober.probe(exec_spec("true", host=host), 1)).reason is Reason.OK
 
 
+def test_an_end_of_which_nobody_tells_is_unknown(probe_in_child):
+    before = f"{STARVED}\nimport signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)"
+    (result,) = probe_in_child([{"port": 1, "probe": {"exec": ["false"]}}], before=before)
+    assert (result["reason"], result["status"]) == ("prober_failed", None)
+
+
 async def test_a_prober_that_runs_no_programs_knows_nothing(exec_spec):
     result = await NetworkProber(agent="x").probe(exec_spec("true"), 1)
     assert (result.reason, result.errno) == (Reason.PROBER_FAILED, errno.ENOSYS)

@@ -48,9 +48,15 @@ class Child:
                 os.killpg(self.pid, signal.SIGKILL)
 
     def reap(self) -> ExitStatus:
-        """How it ended, which it has; it is forgotten by the kernel and by us."""
-        result = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
-        os.close(self._pidfd)
+        """How it ended, which it has; it is forgotten by the kernel and by us.
+
+        Raises:
+            ChildProcessError: the kernel does not say.
+        """
+        try:
+            result = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
+        finally:
+            os.close(self._pidfd)
         if result is None:
             raise ChildProcessError(errno.ECHILD, "the kernel forgot a child", str(self.pid))
         if result.si_code == os.CLD_EXITED:

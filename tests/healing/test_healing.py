@@ -238,6 +238,31 @@ async def test_without_a_range_a_foreign_listener_is_escalated(
     assert stranger.poll() is None
 
 
+async def test_a_program_that_is_content_with_a_stranger_cures_nothing(
+    lab: OpenLab, free_port: int, processes: Processes, until: Until
+) -> None:
+    stranger = processes.component(free_port, "--name", "stranger")
+    until(lambda: answers(free_port))
+    content = {"probe": {"exec": ["true"]}, "timeout": "30s"}
+    async with lab({"chat_api": {"port": free_port, "launch": command(), **content}}) as it:
+        end = await it.end_of_issue(timeout=60)
+        assert isinstance(end, fact.IssueFailed)
+        assert (await it.of(fact.IssueDetected))[0].issue_type is IssueType.PORT_CONFLICT
+        assert not await it.of(fact.IssueVerified)
+    assert stranger.poll() is None
+
+
+async def test_a_component_is_healed_by_what_a_program_says(lab: OpenLab, free_port: int) -> None:
+    script = 'import socket, sys; socket.create_connection(("127.0.0.1", int(sys.argv[1])))'
+    looks = {"probe": {"exec": ["python", "-S", "-E", "-c", script, "{port}"]}, "timeout": "30s"}
+    async with lab({"chat_api": {"port": free_port, "launch": command(), **looks}}) as it:
+        first = await it.healthy(timeout=60)
+        it.signal(first, signal.SIGKILL)
+        end = await it.end_of_issue(2, timeout=60)  # the first one started it
+        assert isinstance(end, fact.IssueVerified)
+        assert await it.healthy(timeout=60) != first
+
+
 async def test_a_foreign_listener_is_ended_where_the_configuration_says_so(
     lab: OpenLab, free_port: int, processes: Processes, until: Until
 ) -> None:

@@ -205,7 +205,7 @@ async def test_silence_ends_at_the_deadline(prober, spec):
         await reader.read()
         writer.close()
 
-    result = await probe_of(prober, spec, behaviour, timeout=0.3)
+    result = await probe_of(prober, spec, behaviour, timeout=1.0)
     assert result.reason is Reason.TIMEOUT
     assert result.elapsed < 30
 

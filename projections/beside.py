@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import pickle
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +23,7 @@ from healer.errors import StoreError
 from healer.store.lean import lean_rows
 from projections import ALL
 from projections.fold import Fold
-from projections.part import HERE
+from projections.part import END, HERE
 from projections.projection import Projection
 
 __all__ = ["LONG", "fold_file"]
@@ -71,7 +70,7 @@ async def fold_file(
         tasks.append(there := asyncio.create_task(process.stdout.read(len(HERE))))
         await _fold(fold, source, until // 2, progress, enough=there.done)
         await there
-        given = pickle.dumps((os.fsencode(source), fold.part(theirs)))
+        given = os.fsencode(source) + END + fold.part(theirs)
         tasks.append(told := asyncio.create_task(process.communicate(given)))
         fold.leave(theirs)
         await _fold(fold, source, until, progress)

@@ -2,8 +2,8 @@
 KIND UNTIL NAME...`.
 
 It says `HERE` on its standard output when it has started, and takes from its standard input the
-pickled pair of the log's source and of the states to go on with. It writes those at UNTIL; both
-as `Fold.part` gives them.
+log's source, `END`, and the states to go on with. It writes those at UNTIL; both as `Fold.part`
+gives them.
 
 It is ours, started by `projections.beside` and by nobody else.
 """
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import gc
 import os
-import pickle
 import sys
 from pathlib import Path
 from typing import Final
@@ -22,9 +21,11 @@ from healer.store.lean import lean_rows
 from projections import ALL
 from projections.fold import Fold
 
-__all__ = ["HERE", "main"]
+__all__ = ["END", "HERE", "main"]
 
 HERE: Final = b"."
+END: Final = b"\0"
+"""What is in no path and in no URL."""
 
 
 def main(kind: str, until: str, *names: str) -> int:
@@ -33,7 +34,7 @@ def main(kind: str, until: str, *names: str) -> int:
     gc.disable()
     sys.stdout.buffer.write(HERE)
     sys.stdout.buffer.flush()
-    given, part = pickle.loads(sys.stdin.buffer.read())  # noqa: S301 - ours
+    given, _, part = sys.stdin.buffer.read().partition(END)
     source = Path(os.fsdecode(given)) if kind == "file" else os.fsdecode(given)
     fold = Fold.of([each for each in ALL if each.name in names], part)
     try:

@@ -34,7 +34,7 @@ sys.path.insert(0, str(ROOT))
 
 from healer.demo import component as demo_component  # noqa: E402 - after the path is set
 from healer.demo.stack import PORTS_EACH, free_ports  # noqa: E402
-from tests.bench.figure import Figure, table  # noqa: E402
+from tests.bench.figure import Figure, paired, table  # noqa: E402
 
 SERVICE = Path(__file__).with_name("service.py")
 SMALL = Path(demo_component.__file__)
@@ -342,6 +342,7 @@ def main() -> None:
     before = os.getloadavg()[0]
     figures = [figure for case in options.cases or cases for figure in cases[case]()]
     print(table(figures))
+    print("\n".join(["", *(paired(figure) for figure in figures if figure.floor)]))
     print(
         f"\n{os.cpu_count()} cores, load {before:.1f} before and {os.getloadavg()[0]:.1f} after; "
         "where others compute too, figures wander and the ratios with them"

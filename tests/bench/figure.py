@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-__all__ = ["Figure", "table"]
+__all__ = ["Figure", "paired", "table"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,4 +61,23 @@ def table(figures: Sequence[Figure]) -> str:
     return "\n".join(
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
         for row in (rows[0], rule, *rows[1:])
+    )
+
+
+def paired(figure: Figure) -> str:
+    """What a figure that was measured in turn with its floor takes more than that in the same
+    round: the median difference, and how probable so one-sided differences are where there is none.
+
+    Wilcoxon's signed-rank test, two-sided, normal approximation (for more than 20 rounds): F.
+    Wilcoxon, "Individual comparisons by ranking methods", Biometrics Bulletin 1 (1945) 80-83.
+    """
+    differences = [value - floor for value, floor in zip(figure.values, figure.floor, strict=True)]
+    ranked = sorted(filter(None, differences), key=abs)
+    n = len(ranked)
+    ranks = sum(rank for rank, difference in enumerate(ranked, 1) if difference > 0)
+    spread = math.sqrt(n * (n + 1) * (2 * n + 1) / 24)
+    p = math.erfc(abs(ranks - n * (n + 1) / 4) / spread / math.sqrt(2)) if n else 1.0
+    return (
+        f"{figure.name}: in the same round {median(differences):+.2f} {figure.unit} (median); "
+        f"by chance alone with p = {p:.3f} (Wilcoxon's signed-rank test)"
     )

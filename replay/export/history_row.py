@@ -98,5 +98,5 @@ def history_row(record: FullRecord) -> tuple[Any, ...]:
     shown["runs"] = [{"playbook": run.playbook, "success": run.success} for run in runs]
     shown["ended"] = None if record.ended is None else micros(record.ended)
     for name in _JSON:
-        shown[name] = orjson.dumps(shown[name]).decode()
+        shown[name] = orjson.dumps(shown[name], option=orjson.OPT_SORT_KEYS).decode()
     return tuple(shown[name] for name in _NAMES)

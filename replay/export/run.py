@@ -12,8 +12,7 @@ from typing import Final, TypeVar, TypeVarTuple, Unpack
 from healer.errors import UnknownNameError
 from healer.ports import EventLog
 from healer.store.cold import Row
-from healer.store.compiled import StoredEvents
-from projections.feed import Read, light
+from healer.store.compiled import CompiledReader, StoredEvents
 from projections.training_state import RECURRENCE_WINDOW
 from replay.export import parquet
 from replay.export.bandit import CONTEXT, FIRST_ACTIONS
@@ -172,10 +171,8 @@ class _Run:
         self._begin = begin
         self._work = Work(tables, begin, manifest)
         self._events = EventRows(log) if any(not table.folded for table in tables) else None
-        # Events are encoded again from the objects that they are; folds take them light.
-        self._read: Read = light(log)
-        if self._events is not None:
-            self._read = lambda after, limit: log.read(after=after, limit=limit)
+        self._folded = any(table.folded for table in tables)
+        self._light = CompiledReader()
         self._staging = self._stage()
 
     @property
@@ -192,8 +189,7 @@ class _Run:
 
     async def to(self, end: int, on_progress: Progress) -> None:
         """Go on to position `end`."""
-        folded = any(table.folded for table in self._tables)
-        read = 0 if folded else min(self._begin.values())
+        read = 0 if self._folded else min(self._begin.values())
         committed = read
         on_progress(read, end)
         if all(
@@ -204,7 +200,7 @@ class _Run:
             return
         try:
             while read < end:
-                reached = await (self._take(read, end) if folded else self._take_stored(read, end))
+                reached = await self._take(read, end)
                 if reached is None:
                     break
                 read = reached
@@ -218,8 +214,18 @@ class _Run:
             raise
 
     async def _take(self, read: int, end: int) -> int | None:
-        """Facts behind `read`, to all tables; the position of the last, None at the log's end."""
-        facts = await self._read(read, min(self._batch, _READ, end - read))
+        """What is behind `read`, to all tables; the last position, None at the log's end."""
+        limit = min(self._batch, _READ, end - read) if self._folded else end - read
+        if isinstance(self._log, StoredEvents):
+            rows = await self._log.rows(after=read, limit=min(self._batch, limit))
+            if not rows:
+                return None
+            told = [row for row in rows if row[0] > self._begin.get("events", end)]
+            if self._events is not None:
+                await self._events.prepare_stored(told)
+            await _blocking(self._take_stored, rows, told)
+            return rows[-1][0]
+        facts = await self._log.read(after=read, limit=min(self._batch, limit))
         facts = [fact for fact in facts if fact.position <= end]
         if not facts:
             return None
@@ -229,19 +235,12 @@ class _Run:
         await _blocking(self._work.take, facts, self._events, self._staging)
         return facts[-1].position
 
-    async def _take_stored(self, read: int, end: int) -> int | None:
-        """As `_take`, where nothing is folded: then events need not become objects."""
-        if self._events is None or not isinstance(self._log, StoredEvents):
-            return await self._take(read, end)
-        rows = await self._log.rows(after=read, limit=min(self._batch, end - read))
-        if not rows:
-            return None
-        await self._events.prepare_stored(rows)
-        await _blocking(self._stage_stored, self._events, rows)
-        return rows[-1][0]
-
-    def _stage_stored(self, events: EventRows, rows: Sequence[Row]) -> None:
-        self._staging.extend(TABLES["events"], events.stored(rows))
+    def _take_stored(self, rows: Sequence[Row], told: Sequence[Row]) -> None:
+        """Events as they are stored; to a fold they are light."""
+        if self._events is not None:
+            self._staging.extend(TABLES["events"], self._events.stored(told))
+        if self._folded:
+            self._work.take(self._light.facts(rows), None, self._staging)
 
     def _commit(self, position: int) -> None:
         """All that was taken up to `position` counts from now on."""

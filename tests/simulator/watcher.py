@@ -129,6 +129,8 @@ class Watcher:
         from before then are of a clock that was set since."""
         for name in [name for name, (at, _) in self._attempts.items() if at <= before]:
             del self._attempts[name]
+            # How long it was well since is told by labels as well: the attempt counts.
+            self._rested.discard(name)
         for name in [name for name, (at, _) in self._windows.items() if at <= before]:
             del self._windows[name]
 

@@ -114,8 +114,6 @@ def _read_launch(
         hint = next((close for key in given if (close := suggestion(key, _LAUNCHES))), ";")
         problems.add(path, f"{found}{';' if kinds else hint} {allowed}")
         return None
-    if any(_unquoted(value, (*path, key), problems) for key, value in launch.items()):
-        return None
     fields = {
         key: str(directory / PurePosixPath(value))
         if key in _PATHS and isinstance(value, str)
@@ -124,20 +122,6 @@ def _read_launch(
         if value is not None
     }
     return validated(_LAUNCHES[kinds[0]], fields, path, problems)
-
-
-def _unquoted(value: Any, path: Place, problems: Problems) -> bool:
-    """Whether `value` is an argument list with a `{port}` in it that YAML took for a mapping."""
-    items = value if isinstance(value, list) else []
-    found = {
-        index: next(iter(item))
-        for index, item in enumerate(items)
-        if isinstance(item, dict) and [*item.values()] == [None]
-    }
-    for index, name in found.items():
-        text = f"{{{name}}}"
-        problems.add((*path, str(index)), f'{text} without quotes is a mapping; allowed: "{text}"')
-    return bool(found)
 
 
 def component_schema(

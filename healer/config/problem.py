@@ -135,6 +135,10 @@ def _sentence(model: type[BaseModel], path: Path, where: Path, detail: ErrorDeta
         case "tuple_type" if isinstance(detail["input"], str):
             shown = "a list" if _secret(path) else as_list(detail["input"])
             return f"is one text; allowed: {shown}"
+        case "string_type" if isinstance(braced := detail["input"], dict) and not _secret(path):
+            if [*braced.values()] == [None]:
+                text = f"{{{next(iter(braced))}}}"
+                return f'{text} without quotes is a mapping; allowed: "{text}"'
     message = _whole_number(_fields_at(model, where[:-1]).get(where[-1]) if where else None)
     if message and detail["type"] in _NO_NUMBER:
         return f"{_shown(path, detail['input'])} is text; allowed: {message}"

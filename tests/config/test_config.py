@@ -359,6 +359,10 @@ MISTAKES = {
         component("launch: {command: [serve, --on=127.0.0.1:{port}]}"),
         ["is not YAML: ", "; a text with any of {}[],:#@%&*` in it stands in quotes"],
     ),
+    "{port} of a probe's program without quotes": (
+        component("probe: {exec: [check, {port}]}"),
+        ['components.chat_api.probe.exec.1: {port} without quotes is a mapping; allowed: "{port}"'],
+    ),
     "{port} without quotes": (
         component("launch: {command: [serve, --port, {port}]}"),
         [

@@ -46,8 +46,10 @@ from projections.projection import Case, Cases
 from projections.record import IssueRecord
 
 __all__ = [
+    "APPROVAL_EVENTS",
     "COMPONENT_EVENTS",
     "FLEET_EVENTS",
+    "STEP_EVENTS",
     "Book",
     "Follower",
     "Following",
@@ -67,6 +69,8 @@ COMPONENT_EVENTS: Final = (
     BudgetReset,
     ComponentRemoved,
 )
+APPROVAL_EVENTS: Final = (ApprovalRequested, ApprovalGranted, ApprovalDenied)
+STEP_EVENTS: Final = (StepStarted, StepSucceeded, StepFailed, StepSettled, StepSkipped)
 FLEET_EVENTS: Final = (FleetPaused, FleetResumed)
 """What a projection of issues alone ignores, with `COMPONENT_EVENTS`."""
 

@@ -12,9 +12,6 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from healer.domain.events import (
-    ApprovalDenied,
-    ApprovalGranted,
-    ApprovalRequested,
     BudgetReset,
     CheckRecorded,
     ComponentRegistered,
@@ -37,17 +34,12 @@ from healer.domain.events import (
     ProcessAdopted,
     RemediationStarted,
     RouteChosen,
-    StepFailed,
-    StepSettled,
-    StepSkipped,
-    StepStarted,
-    StepSucceeded,
     VerificationRecorded,
 )
 from healer.domain.health import Health
 from healer.domain.probe import ProbeResult, Reason
 from healer.store.compiled import plain
-from projections.book import FLEET_EVENTS
+from projections.book import APPROVAL_EVENTS, FLEET_EVENTS, STEP_EVENTS
 from projections.projection import Cases, Json, Projection
 from projections.record import instant
 
@@ -229,20 +221,14 @@ def _ended(state: Components, _position: int, event: Any) -> None:
 _cases.on(IssueVerified)(_ended)
 _cases.on(IssueFailed)(_ended)
 _cases.ignore(
+    *APPROVAL_EVENTS,
+    *STEP_EVENTS,
     DiagnosisStarted,
     CheckRecorded,
     DiagnosisCompleted,
     RouteChosen,
-    ApprovalRequested,
-    ApprovalGranted,
-    ApprovalDenied,
     RemediationStarted,
     PlaybookStarted,
-    StepStarted,
-    StepSucceeded,
-    StepFailed,
-    StepSkipped,
-    StepSettled,
     PlaybookFinished,
     VerificationRecorded,
     HealWithheld,

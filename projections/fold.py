@@ -13,7 +13,7 @@ from healer.errors import UnknownNameError
 from healer.ports import Recorded
 from healer.store.compiled import LIGHT, REFUSALS, CompiledReader, Unreadable
 from healer.store.lean import BACKSLASH, ESCAPE, LeanRow
-from projections.book import Follower, Shared, share
+from projections.book import Follower, Following, Shared, share
 from projections.projection import (
     Case,
     Json,
@@ -55,7 +55,7 @@ class Fold:
             projection.name: projection.initial() for projection in projections
         }
         followed = [(self._states[each.name], each.cases.following) for each in projections]
-        share([(state, following) for state, following in followed if following is not None])
+        share([(state, each) for state, each in followed if isinstance(each, Following)])
         self._reader = CompiledReader()
         self._route()
 
@@ -94,7 +94,7 @@ class Fold:
         followers: dict[int, list[Follower]] = {}
         for name, projection in self._projections.items():
             following, state = projection.cases.following, self._states[name]
-            if following is not None and name not in self.stopped:
+            if isinstance(following, Following) and name not in self.stopped:
                 followers.setdefault(id(state.open), []).append((name, state, following))
         return [Shared(those, self._stop) for those in followers.values() if len(those) > 1]
 

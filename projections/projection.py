@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import orjson
 
@@ -27,9 +27,6 @@ from healer.domain.events import EVENT_TYPES, Event
 from healer.errors import HealerError
 from healer.ports import Recorded
 from healer.store.lean import is_marked
-
-if TYPE_CHECKING:
-    from projections.book import Following
 
 __all__ = [
     "Case",
@@ -94,7 +91,8 @@ class Cases(Generic[S]):
         self._table: dict[type[Event], Case[S] | None] = {}
         self.tick: Callable[[S, int], None] | None = None
         self.marks: dict[type[Event], bytes] = {}
-        self.following: Following[Any, Any] | None = None
+        self.following: object = None
+        """How it follows issues, where it does (see `book.Following`)."""
 
     def on(
         self, kind: type[E]

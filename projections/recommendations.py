@@ -13,9 +13,6 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from healer.domain.events import (
-    ApprovalDenied,
-    ApprovalGranted,
-    ApprovalRequested,
     BudgetReset,
     CheckRecorded,
     ComponentRegistered,
@@ -29,15 +26,10 @@ from healer.domain.events import (
     PortRebound,
     ProcessAdopted,
     RouteChosen,
-    StepFailed,
-    StepSettled,
-    StepSkipped,
-    StepStarted,
-    StepSucceeded,
 )
 from healer.domain.health import Health
 from healer.domain.spec import ComponentSpec
-from projections.book import FLEET_EVENTS, follow_issues
+from projections.book import APPROVAL_EVENTS, FLEET_EVENTS, STEP_EVENTS, follow_issues
 from projections.projection import Cases, Json, Projection
 from projections.record import DiagnosedRecord, Outcome, instant
 from projections.statistic import Sample, Tally
@@ -115,16 +107,10 @@ def _finish(state: Recommendations, _position: int, record: DiagnosedRecord) -> 
 
 _cases: Cases[Recommendations] = Cases()
 _NOT_ADVISED_BY: Final = (
+    *APPROVAL_EVENTS,
+    *STEP_EVENTS,
     CheckRecorded,
-    ApprovalRequested,
-    ApprovalGranted,
-    ApprovalDenied,
     RouteChosen,
-    StepStarted,
-    StepSucceeded,
-    StepFailed,
-    StepSettled,
-    StepSkipped,
     IssueEscalated,
     IssueTakenOver,
 )

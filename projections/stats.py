@@ -16,19 +16,17 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from healer.domain.events import (
-    ApprovalDenied,
-    ApprovalGranted,
-    ApprovalRequested,
     CheckRecorded,
     IssueTakenOver,
     RouteChosen,
-    StepFailed,
-    StepSettled,
-    StepSkipped,
-    StepStarted,
-    StepSucceeded,
 )
-from projections.book import COMPONENT_EVENTS, FLEET_EVENTS, follow_issues
+from projections.book import (
+    APPROVAL_EVENTS,
+    COMPONENT_EVENTS,
+    FLEET_EVENTS,
+    STEP_EVENTS,
+    follow_issues,
+)
 from projections.projection import Cases, Json, Projection
 from projections.record import IssueRecord, Outcome, Run
 from projections.statistic import Sample, Tally, rounded
@@ -201,16 +199,10 @@ def _merge(left: Stats, right: Stats) -> Stats:
 
 _cases: Cases[Stats] = Cases()
 _NOT_COUNTED: Final = (
+    *APPROVAL_EVENTS,
+    *STEP_EVENTS,
     CheckRecorded,
-    ApprovalRequested,
-    ApprovalGranted,
-    ApprovalDenied,
     RouteChosen,
-    StepStarted,
-    StepSucceeded,
-    StepFailed,
-    StepSettled,
-    StepSkipped,
     IssueTakenOver,
 )
 """What no figure is made from: more than half of a log."""

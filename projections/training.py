@@ -16,9 +16,6 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from healer.domain.events import (
-    ApprovalDenied,
-    ApprovalGranted,
-    ApprovalRequested,
     BudgetReset,
     CheckRecorded,
     ComponentEvent,
@@ -43,16 +40,11 @@ from healer.domain.events import (
     ProcessAdopted,
     RemediationStarted,
     RouteChosen,
-    StepFailed,
-    StepSettled,
-    StepSkipped,
-    StepStarted,
-    StepSucceeded,
     VerificationRecorded,
 )
 from healer.domain.health import Health
 from healer.domain.probe import Reason
-from projections.book import FLEET_EVENTS
+from projections.book import APPROVAL_EVENTS, FLEET_EVENTS, STEP_EVENTS
 from projections.decision_row import OpenIssue
 from projections.digest import Digest
 from projections.health_window import Window
@@ -238,15 +230,9 @@ _on_issue(IssueFailed, _failed)
 _cases.marked(CheckRecorded, _RESOURCES.encode())
 _cases.timed(_tick)
 _cases.ignore(
+    *APPROVAL_EVENTS,
+    *STEP_EVENTS,
     DiagnosisStarted,
-    ApprovalRequested,
-    ApprovalGranted,
-    ApprovalDenied,
-    StepStarted,
-    StepSucceeded,
-    StepFailed,
-    StepSkipped,
-    StepSettled,
     PlaybookFinished,
     VerificationRecorded,
     IssueEscalated,

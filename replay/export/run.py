@@ -215,9 +215,10 @@ class _Run:
 
     async def _take(self, read: int, end: int) -> int | None:
         """What is behind `read`, to all tables; the last position, None at the log's end."""
-        limit = min(self._batch, _READ, end - read) if self._folded else end - read
+        most = min(self._batch, _READ) if self._folded else self._batch
+        limit = min(most, end - read)
         if isinstance(self._log, StoredEvents):
-            rows = await self._log.rows(after=read, limit=min(self._batch, limit))
+            rows = await self._log.rows(after=read, limit=limit)
             if not rows:
                 return None
             told = [row for row in rows if row[0] > self._begin.get("events", end)]
@@ -225,7 +226,7 @@ class _Run:
                 await self._events.prepare_stored(told)
             await _blocking(self._take_stored, rows, told)
             return rows[-1][0]
-        facts = await self._log.read(after=read, limit=min(self._batch, limit))
+        facts = await self._log.read(after=read, limit=limit)
         facts = [fact for fact in facts if fact.position <= end]
         if not facts:
             return None

@@ -138,11 +138,32 @@ def _run(argv: list[str]) -> list[dict[str, object]]:
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
+_STARVE = """
+async def starve(first=main):
+    kept = []
+    try:
+        while True:
+            kept.append(socket.socket())
+    except OSError:
+        await first()
+    for plug in kept:
+        plug.close()
+resource.setrlimit(resource.RLIMIT_NOFILE, ({limit}, {limit}))
+main = starve
+"""
+"""asyncio's own descriptors come first; what is left is taken."""
+
+
 @pytest.fixture
 def probe_in_child() -> Callable[..., list[dict[str, object]]]:
-    """Probe from a process of its own, after the Python line `before`."""
+    """Probe from a process of its own, after the Python lines `before`; with none left of a number
+    of `descriptors`."""
 
-    def run(asked: list[dict[str, object]], *, before: str) -> list[dict[str, object]]:
+    def run(
+        asked: list[dict[str, object]], *, before: str = "", descriptors: int | None = None
+    ) -> list[dict[str, object]]:
+        if descriptors is not None:
+            before += _STARVE.replace("{limit}", str(descriptors))
         script = _CHILD.replace("{before}", before)
         return _run([sys.executable, "-c", script, json.dumps(asked)])
 

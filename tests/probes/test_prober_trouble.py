@@ -16,26 +16,12 @@ TEST_NET = "198.51.100.7"  # RFC 5737: never routed
 
 
 def test_without_descriptors_nothing_is_known(probe_in_child):
-    # asyncio's own descriptors come first; what is left is taken.
-    before = """
-async def starve(first=main):
-    kept = []
-    try:
-        while True:
-            kept.append(socket.socket())
-    except OSError:
-        await first()
-    for plug in kept:
-        plug.close()
-resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
-main = starve
-"""
     asked = [
         {"host": "127.0.0.1", "port": 1, "probe": "tcp"},
         {"host": "127.0.0.1", "port": 1, "probe": "http"},
         {"host": "no-such-name.invalid", "port": 1},
     ]
-    tcp, http, name = probe_in_child(asked, before=before)
+    tcp, http, name = probe_in_child(asked, descriptors=32)
     assert (tcp["reason"], tcp["errno"]) == ("prober_failed", errno.EMFILE)
     assert (http["reason"], http["errno"]) == ("prober_failed", errno.EMFILE)
     assert name["reason"] == "prober_failed"

@@ -21,7 +21,7 @@ from healer.host.program import LinuxPrograms
 from healer.probes import NetworkProber, Vantage
 
 PATIENCE = 30.0
-STARVED = """
+WITH_PROGRAMS = """
 import uuid
 from healer.host.program import LinuxPrograms
 
@@ -242,7 +242,7 @@ async def test_without_our_own_network_a_failure_says_nothing(exec_spec, host, s
 
 
 def test_an_end_of_which_nobody_tells_is_unknown(probe_in_child):
-    before = f"{STARVED}\nimport signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)"
+    before = f"{WITH_PROGRAMS}\nimport signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)"
     (result,) = probe_in_child([{"port": 1, "probe": {"exec": ["false"]}}], before=before)
     assert (result["reason"], result["status"]) == ("prober_failed", None)
 
@@ -253,21 +253,8 @@ async def test_a_prober_that_runs_no_programs_knows_nothing(exec_spec):
 
 
 def test_without_descriptors_no_program_accuses_anybody(probe_in_child):
-    before = f"""{STARVED}
-resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-async def starve(first=main):
-    kept = []
-    try:
-        while True:
-            kept.append(socket.socket())
-    except OSError:
-        await first()
-    for plug in kept:
-        plug.close()
-main = starve
-"""
     asked = [{"port": 1, "probe": {"exec": ["true"]}}] * 3
-    results = probe_in_child(asked, before=before)
+    results = probe_in_child(asked, before=WITH_PROGRAMS, descriptors=64)
     assert [(each["reason"], each["errno"]) for each in results] == [
         ("prober_failed", errno.EMFILE)
     ] * 3
@@ -276,7 +263,7 @@ main = starve
 def test_without_room_for_a_process_nothing_is_known(probe_in_child):
     if os.geteuid() != 0:
         pytest.skip("only root may become somebody whose processes are counted anew")
-    before = f"""{STARVED}
+    before = f"""{WITH_PROGRAMS}
 import os, threading
 os.setgid(61184), os.setuid(61184)
 async def crowd(first=main):

@@ -6,6 +6,7 @@ durable before the effect, the outcome follows, and only fresh probes end an iss
 
 from __future__ import annotations
 
+import asyncio
 from typing import assert_never
 
 from healer.domain import decision
@@ -46,7 +47,7 @@ class Heal:
     @property
     def acting(self) -> bool:
         """Whether a playbook is acting on the component, or is about to."""
-        return self._leave.acting
+        return self._leave.acting or self.issue.state is State.REMEDIATING
 
     async def run(self) -> None:
         """Go on until the issue has ended or the healer is to stop.
@@ -70,6 +71,7 @@ class Heal:
             self._diagnosis.close()
             self._approval.close()
             self._withdrawal.close(ended=ended)
+            self._leave.close(ended=ended)
             if ended or stopping.is_set():
                 # Not where log or host failed, though it were in the last append: by the log the
                 # heal goes on, in a moment and in its old place.
@@ -77,9 +79,9 @@ class Heal:
             if issue.closed:
                 self._instance.release()
 
-    def force(self, wishes: Wishes) -> None:
-        """An operator wants it healed now, whatever it is withheld for."""
-        self._leave.force(wishes)
+    def force(self, wishes: Wishes, asked: asyncio.Future[str]) -> None:
+        """See `Leave.force`."""
+        self._leave.force(wishes, asked)
 
     def abandon(self) -> None:
         """Leave the issue open: what is remembered of it here may not be what the log says."""
@@ -102,7 +104,7 @@ class Heal:
             case decision.Diagnose():
                 await self._diagnosis.diagnose()
             case decision.RouteIssue():
-                self._leave.choose_route()
+                await self._leave.choose_route()
             case decision.AskApproval():
                 if await self._leave.suggest():
                     await self._approval.ask()

@@ -115,26 +115,25 @@ class Keeper:
         self._window = former._window
 
     async def request(self, wanted: HealRequest) -> str:
-        """Ask for a heal; the id of the issue that carries it.
+        """Ask for a heal; the id of the issue that carries it. What a person asks for is durable
+        then: the next healer knows of it.
 
         Raises:
             HealInProgressError: a playbook is acting on the component now, or another node heals
                 it.
             HealWithheldError: the healer is stopping.
+            StoreError: it is not durable; ask again.
         """
         if self._stopping.is_set():
             raise HealWithheldError(self.name, None, "stopping", {})
         if (holder := self.standby.holder) is not None:
             raise HealInProgressError(self.name, holder.issue, holder.node)
+        opened: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         # One that fails just now takes no more wishes: they are for the next.
         if self.heal is not None and self.heal.issue.state is not State.FAILED:
-            if self.heal.acting:
-                raise HealInProgressError(self.name, self.heal.issue.id)
-            if wanted.forced:
-                self.heal.force(wanted.wishes)
-            return self.heal.issue.id
-        opened: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._requests.put_nowait((wanted, opened))
+            self._hand_over(self.heal, wanted, opened)
+        else:
+            self._requests.put_nowait((wanted, opened))
         return await asyncio.shield(opened)  # who no longer waits takes nothing back
 
     async def decide(self, actor: str, decision: Callable[[Component, Stamp], None]) -> None:
@@ -500,12 +499,21 @@ class Keeper:
             stamp=self._journal.stamp(wishes.actor, cause),
         )
         if opened is not None:
-            # Who asked is told of an issue that is there to stay.
+            # Who asked is told of an issue that is there to stay; a person, of one that says so.
             await self._journal.save(self.instance.component, issue)
-            opened.set_result(issue.id)
-        await self._heal(issue, wishes, first_seen=detection.first_seen)
+            if not wishes.forced:
+                opened.set_result(issue.id)
+                opened = None
+        await self._heal(issue, wishes, first_seen=detection.first_seen, asked=opened)
 
-    async def _heal(self, issue: NetworkIssue, wishes: Wishes, first_seen: float | None) -> None:
+    async def _heal(
+        self,
+        issue: NetworkIssue,
+        wishes: Wishes,
+        *,
+        first_seen: float | None,
+        asked: asyncio.Future[str] | None = None,
+    ) -> None:
         ended: asyncio.Future[NetworkIssue] = asyncio.get_running_loop().create_future()
         self._ended[issue.id] = ended
         before = self.last_issue, self._issues
@@ -524,6 +532,8 @@ class Keeper:
             first_seen=first_seen,
         )
         self.heal = Heal(patient)
+        if asked is not None:
+            self.heal.force(wishes, asked)
         try:
             await self._hand_over_requests(self.heal)
             # Whatever is logged while it goes on, at whatever depth, names the issue.
@@ -532,6 +542,7 @@ class Keeper:
             if issue.closed:
                 self._doubtful = None
         except IssueConflictError:
+            self.heal = None  # nobody's wish is for it any more
             self._doubtful = None
             if self.last_issue == issue.id and not await self._journal.log.stream(issue.id):
                 # Another node was faster: this one has never been.
@@ -549,9 +560,15 @@ class Keeper:
         if not self._requests.empty():
             await self._journal.save(self.instance.component, heal.issue)
         while not self._requests.empty():
-            wanted, opened = self._requests.get_nowait()
-            if wanted.forced:
-                heal.force(wanted.wishes)
+            self._hand_over(heal, *self._requests.get_nowait())
+
+    def _hand_over(self, heal: Heal, wanted: HealRequest, opened: asyncio.Future[str]) -> None:
+        """Let an open issue carry what was asked for; one that is acted on takes no more wishes."""
+        if heal.acting:
+            opened.set_exception(HealInProgressError(self.name, heal.issue.id))
+        elif wanted.forced:
+            heal.force(wanted.wishes, opened)
+        else:
             opened.set_result(heal.issue.id)
 
     # What the watch reports

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from dataclasses import replace
 from typing import Final
 
@@ -13,6 +14,7 @@ from healer.domain.routing import choose_route
 from healer.engine.patient import Patient, Wishes
 from healer.engine.waiting import Waiting
 from healer.engine.withdrawal import Withdrawal
+from healer.errors import StoreError
 
 __all__ = ["Leave"]
 
@@ -29,16 +31,14 @@ class Leave:
         self._issue = patient.issue
         self._waiting = waiting
         self._withdrawal = withdrawal
-        self._rerouted = False
+        self._asked: deque[tuple[Wishes, asyncio.Future[str]]] = deque()
         self.acting = False
 
-    def force(self, wishes: Wishes) -> None:
-        """An operator wants it healed now, whatever it is withheld for."""
+    def force(self, wishes: Wishes, asked: asyncio.Future[str]) -> None:
+        """An operator wants it healed now, whatever it is withheld for. `asked` gets the issue's id
+        once that is durable, or a StoreError."""
         self._patient.wishes = wishes
-        # What is not routed yet will be, under these wishes. The route says who asked, so that a
-        # restart forgets nobody.
-        changed = wishes.playbooks is not None or bool(wishes.skip)
-        self._rerouted = self._issue.routed and (changed or self._issue.asked_by is None)
+        self._asked.append((wishes, asked))
         self._waiting.go()
 
     async def obtain(self) -> int | None:
@@ -47,9 +47,7 @@ class Leave:
         fleet, name = self._patient.fleet, self._issue.component
         try:
             while True:
-                if self._rerouted:
-                    self._rerouted = False
-                    self.choose_route()
+                await self._record_asked()
                 move = decision.next_move(self._issue, self._patient.mode)
                 if isinstance(move, decision.AskApproval):
                     return None  # an operator has made it a suggestion meanwhile
@@ -97,9 +95,42 @@ class Leave:
         await self._waiting.wait(refusal.retry_in, bell.wait())
         return False
 
-    def choose_route(self) -> None:
+    async def choose_route(self) -> None:
+        """Choose the playbooks."""
+        if not self._asked:
+            self._choose_route(self._patient.wishes)
+        await self._record_asked()
+
+    def close(self, *, ended: bool) -> None:
+        """Tell whoever still waits how the heal was left: with its end in the log, or open."""
+        while self._asked:
+            _, asked = self._asked.popleft()
+            if asked.done():
+                continue
+            if ended:
+                asked.set_result(self._issue.id)
+            else:
+                asked.set_exception(
+                    StoreError(
+                        f"cannot record who asked for issue {self._issue.id}: the heal was left"
+                    )
+                )
+
+    async def _record_asked(self) -> None:
+        """Make it durable who asked. The route says so, so that a restart forgets nobody; who asks
+        again for the same changes nothing."""
+        while self._asked:
+            wishes, asked = self._asked[0]
+            changed = wishes.playbooks is not None or bool(wishes.skip)
+            if changed or self._issue.asked_by is None:
+                self._choose_route(wishes)
+            await self._patient.save()
+            self._asked.popleft()
+            if not asked.done():  # who no longer waits takes nothing back
+                asked.set_result(self._issue.id)
+
+    def _choose_route(self, wishes: Wishes) -> None:
         """Choose the playbooks, in the name of whoever asked for the heal by hand."""
-        wishes = self._patient.wishes
         route = choose_route(
             self._issue.issue_type,
             self._instance.spec,

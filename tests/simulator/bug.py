@@ -212,6 +212,14 @@ async def _members_of_group_number(self: FakeHost, launch: Any) -> Any:
     return tuple(self._take(each) for each in living)
 
 
+def _force_and_answer(self: Leave, wishes: Any, asked: Any) -> None:
+    _FORCE(self, wishes, asked)
+    asked.set_result(self._issue.id)
+
+
+_FORCE = Leave.force
+
+
 # Bugs of long times
 
 _DAY: Final = 86400.0
@@ -310,6 +318,7 @@ BUGS: Final[dict[str, tuple[_Planting, ...]]] = {
     "a resolved alert is believed more than our own probes": (
         (withdrawal_module, "_contradicts", lambda *_: None),
     ),
+    "who asks is answered before the log knows": ((Leave, "force", _force_and_answer),),
     "a resolved alert ends a heal that acts": ((Withdrawal, "_kept", lambda _self: None),),
 }
 """Name → what is put in the place of what. Two hours of many seeds find these."""

@@ -651,8 +651,13 @@ class _Simulation:
     def _do_heal(self, fault: Fault, name: str) -> None:
         named = IssueType.PROCESS_CRASHED if fault.value > 0 else None
         self.watcher.asked(name)
+
+        async def ask() -> None:
+            request = HealRequest("api:sim", issue_type=named)
+            self.watcher.promised(await self.engine.heal(name, request))
+
         for _ in range(2):  # two people, at once
-            self._ask(lambda: self.engine.heal(name, HealRequest("api:sim", issue_type=named)))
+            self._ask(ask)
 
     def _do_alert(self, fault: Fault, name: str) -> None:
         """Another system says that something is wrong and then that it is over, again and again."""

@@ -24,6 +24,7 @@ from healer.domain.events import (
     ModeChanged,
     PortRebound,
     RemediationStarted,
+    RouteChosen,
     StepFailed,
     StepSettled,
     StepStarted,
@@ -64,6 +65,7 @@ class _Issue:
     cause: str | None = None
     intent: StepStarted | None = None
     intent_at: int = 0
+    asked: bool = False
     approved: bool = False
     remediating: bool = False
     escalated: bool = False
@@ -157,6 +159,12 @@ class Watcher:
         """Somebody asked for a heal by hand."""
         self.forced[name] = self._now()
 
+    def promised(self, issue_id: str) -> None:
+        """Somebody who asked for a heal by hand was told that this issue carries it."""
+        issue = self._open.get(issue_id)
+        kept = issue is None or issue.asked
+        self._require(kept, "promised_too_soon", f"issue {issue_id} does not say who asked")
+
     # Truths
 
     def ended(self, process: WorldProcess) -> None:
@@ -222,6 +230,8 @@ class Watcher:
                     self._launches.add(event.launch_id)
             case StepSucceeded() | StepFailed() | StepSettled() if issue is not None:
                 issue.intent = None
+            case RouteChosen() if issue is not None:
+                issue.asked |= event.actor.startswith("api:")
             case ApprovalGranted() if issue is not None:
                 issue.approved = True
             case HealWithheld() if issue is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -100,6 +101,34 @@ def test_without_its_log_file_nothing_is_done_until_it_is_brought_back(
     goes_on(house, until)
     assert house.stop(daemon) == 0
     assert house.run("replay", "verify").returncode == 0
+
+
+def test_on_an_edited_log_nothing_is_done_and_no_byte_of_it_is_changed(
+    house: House, until: Until
+) -> None:
+    daemon = house.serve(until)
+    until(house.healthy, PATIENCE)
+    assert house.stop(daemon) == 0
+    file = house.directory / "healer.db"
+    with closing(sqlite3.connect(file, isolation_level=None)) as forger:
+        forger.execute("DROP TRIGGER event_is_never_updated")
+        forger.execute(
+            "UPDATE event SET body = CAST(replace(body, 'n1', 'n2') AS BLOB) WHERE position = 1"
+        )
+    edited = file.read_bytes()
+
+    daemon = house.start()
+    until(lambda: answers(house.listen), PATIENCE)
+    until(house.healthy, PATIENCE)
+    broken = "event 1 does not match its hash"
+    holds(house, until, f"the log is broken: {broken}")
+    assert house.stop(daemon) == 0
+    assert file.read_bytes() == edited
+    assert not file.with_name("healer.db-wal").exists()
+    lines = [json.loads(line) for line in house.log.read_text().splitlines()]
+    assert [
+        (line["level"], line["problem"]) for line in lines if line["event"] == "log_broken"
+    ] == [("critical", broken)]
 
 
 async def test_a_log_that_another_program_locks_is_given_up_and_taken_up_again(

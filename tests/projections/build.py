@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
@@ -174,12 +174,15 @@ class Told:
             )
         return self
 
-    def route(self, *playbooks: str) -> Told:
+    def route(self, *playbooks: str, chances: Mapping[str, float] | None = None) -> Told:
+        """`chances`: of each candidate to be chosen first; by default as a fixed table chooses."""
+        if chances is None:
+            chances = {name: float(name == playbooks[0]) for name in playbooks}
         self.add(
             fact.RouteChosen,
             issue_type=IssueType.PORT_NOT_LISTENING,
-            candidates=playbooks,
-            probabilities=tuple(float(index == 0) for index in range(len(playbooks))),
+            candidates=tuple(chances),
+            probabilities=tuple(chances.values()),
             playbooks=tuple(
                 Playbook(name=name, steps=(Step(action="terminate"), Step(action="start")))
                 for name in playbooks

@@ -144,25 +144,76 @@ async def test_a_line_has_json_in_it_and_not_json_in_a_string(tmp_path):
     assert first["causation_id"] is None
 
 
-def test_bandit_feedback_has_the_pipelines_fields_and_weighs_to_the_logged_value(exported):
+def test_bandit_feedback_has_the_pipelines_fields(exported):
+    """What the Open Bandit Pipeline refuses to do without, shape for shape."""
     numpy = pytest.importorskip("numpy", reason="numpy is not installed")
     feedback = bandit_feedback(exported)
     rounds, actions = feedback["n_rounds"], feedback["n_actions"]
     assert rounds > 0
     assert feedback["context"].shape == (rounds, len(CONTEXT))
     assert numpy.isfinite(feedback["context"]).all()
-    for name in ("action", "reward", "pscore", "position"):
+    assert feedback["action_context"].shape[0] == actions
+    for name in ("action", "position"):
         assert feedback[name].shape == (rounds,)
-    assert ((feedback["action"] >= 0) & (feedback["action"] < actions)).all()
-    assert (feedback["pscore"] > 0).all()
-    # Inverse propensity scoring of the policy that was logged gives what it got.
-    chosen = feedback["pscore"]
-    estimate = (feedback["reward"] * chosen / feedback["pscore"]).mean()
-    assert estimate == pytest.approx(feedback["reward"].mean())
+        assert numpy.issubdtype(feedback[name].dtype, numpy.integer)
+    assert (feedback["position"] == 0).all()
+    assert 0 <= feedback["action"].min() <= feedback["action"].max() < actions
+    for name in ("reward", "pscore"):
+        assert feedback[name].shape == (rounds,)
+        assert numpy.issubdtype(feedback[name].dtype, numpy.floating)
+    assert ((feedback["pscore"] > 0) & (feedback["pscore"] <= 1)).all()
     carried_out = [
         row for row in rows_of(exported, "training") if row["cured_by_action"] is not None
     ]
     assert feedback["reward"].sum() == sum(row["cured_by_action"] for row in carried_out)
+
+
+CHANCES = {"clear_port": 0.25, "restart_component": 0.75}
+LOGGED = (
+    ("clear_port", True),
+    ("clear_port", True),
+    ("restart_component", True),
+    ("restart_component", False),
+    ("restart_component", False),
+    ("restart_component", False),
+)
+"""What a policy of these chances did, and whether it cured."""
+
+
+async def test_bandit_feedback_weighs_to_the_value_of_a_policy_that_was_not_logged(tmp_path):
+    numpy = pytest.importorskip("numpy", reason="numpy is not installed")
+    log = Log()
+    for first, cured in LOGGED:
+        second = next(name for name in CHANCES if name != first)
+        issue = log.detect().diagnose().route(first, second, chances=CHANCES).remediate()
+        issue.run(first, cured=cured)
+        if not cured:  # the cure is then the second one's, and no reward of the first
+            issue.run(second, cured=True)
+        issue.verify(first if cured else second)
+        log.wait(hours=2)
+    withheld = log.detect().diagnose().route(*CHANCES, chances=CHANCES)
+    withheld.withhold().escalate("observe").fail("withheld")
+    log.wait(hours=2)
+    log.register("another")  # the last fact: by its time all decisions before it are final
+    await export(MemoryLog(log.facts), tmp_path)
+    feedback = bandit_feedback(tmp_path)
+    rounds, actions = feedback["n_rounds"], feedback["n_actions"]
+    names = feedback["actions"]
+    assert [names[action] for action in feedback["action"]] == [first for first, _ in LOGGED]
+    assert feedback["reward"].tolist() == [cured for _, cured in LOGGED]
+    assert feedback["pscore"].tolist() == [CHANCES[first] for first, _ in LOGGED]
+    # Of a policy that takes either as often: each clear_port weighs 0.5 / 0.25 = 2, each
+    # restart_component 0.5 / 0.75 = 2/3, as the pipeline finds it in its `action_dist`.
+    action_dist = numpy.zeros((rounds, actions, 1))
+    for name in CHANCES:
+        action_dist[:, names.index(name), 0] = 0.5
+    chosen = (numpy.arange(rounds), feedback["action"], feedback["position"])
+    weight = action_dist[chosen] / feedback["pscore"]
+    gained = (weight * feedback["reward"]).sum()
+    # IPS: (2 + 2 + 2/3) / 6. SNIPS: the same sum over 2 + 2 + 4 * 2/3. What was logged got 1/2.
+    assert gained / rounds == pytest.approx(7 / 9)
+    assert gained / weight.sum() == pytest.approx(7 / 10)
+    assert feedback["reward"].mean() == 1 / 2
 
 
 # --- types, metadata, partitions -----------------------------------------------------------------

@@ -1,8 +1,9 @@
 """The inventory: each component, where it lives, how it is, and who holds its port since when.
 
-`failures` counts how often it became unhealthy. `maintenance.until` is when it would end by itself:
-a fold knows no clock, so whoever shows it compares that with the present. `process` is None where
-none is known or the last one is known to have ended.
+`failures` counts how often it became unhealthy. `maintenance.until` is when it would end by itself.
+That it has is a fact of its own, which a healer writes: while none runs, a fold still shows the
+window, since it knows no clock. `process` is None where none is known or the last one is known to
+have ended.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, Final
 
 import structlog
@@ -55,6 +56,9 @@ __all__ = ["Keeper"]
 _RETRY: Final = 1.0
 """Seconds between attempts to go on while the log cannot be written."""
 
+_SAID_AGAIN: Final = 60.0
+"""Seconds until what could not be written, and is for later healers only, is tried again."""
+
 _KNOWN_WITHIN: Final = 5.0
 """Seconds that an operator waits for the log to be read, at the start or after trouble."""
 
@@ -102,6 +106,7 @@ class Keeper:
         self._known = asyncio.Event()
         self._doubted = asyncio.Event()
         self._outdated = asyncio.Event()
+        self._measured = asyncio.Event()
         self._requests: asyncio.Queue[tuple[HealRequest, asyncio.Future[str]]] = asyncio.Queue()
         self._ended: dict[str, asyncio.Future[NetworkIssue]] = {}
 
@@ -145,8 +150,8 @@ class Keeper:
         """
         component = await self._current()
         decision(component, self._journal.stamp(actor))
+        self._measure()
         await self._durably(self._journal.save(component))
-        self._window.left(component)  # a window that was opened is measured from now on
         self._fleet.announce(self.name)
 
     async def approve(self, actor: str) -> None:
@@ -186,6 +191,32 @@ class Keeper:
     def maintenance_left(self) -> float:
         """Seconds that are left of the maintenance window; 0 when none is open."""
         return self._window.left(self.instance.component)
+
+    def _measure(self) -> None:
+        """A window that the component is in is measured from now on."""
+        self.maintenance_left()
+        self._measured.set()
+
+    async def _end_windows(self) -> None:
+        """Let it become a fact when the time of a window is over: no later healer holds it open
+        then, whatever its clock says."""
+        while True:
+            self._measured.clear()
+            left = self.maintenance_left()
+            if self.instance.component.maintenance is not None and not left:
+                try:
+                    await self.decide(POLICY, self._end_window)
+                except (IllegalCommandError, StoreError):
+                    await asyncio.sleep(_SAID_AGAIN)
+                    continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left or None):
+                    await self._measured.wait()
+
+    def _end_window(self, component: Component, stamp: Stamp) -> None:
+        """End the window whose time is over; somebody may have ended or replaced it meanwhile."""
+        if component.maintenance is not None and not self._window.left(component):
+            component.end_maintenance("elapsed", stamp=stamp)
 
     def _suggested(self, command: str) -> Heal:
         if self.heal is None:
@@ -228,9 +259,19 @@ class Keeper:
 
     async def run(self) -> None:
         """Watch and heal until the healer stops. While log or host fail, hold and say so."""
+        windows = asyncio.create_task(self._end_windows(), name=f"windows {self.name}")
+        try:
+            await self._keep(windows)
+        finally:
+            windows.cancel()
+            await asyncio.gather(windows, return_exceptions=True)
+
+    async def _keep(self, windows: asyncio.Task[None]) -> None:
         begun = False
         self._lease.on_loss = self._lose
         while not self._stopping.is_set():
+            if windows.done():
+                windows.result()  # it ends by a defect only
             try:
                 if self._doubted.is_set():
                     begun = False
@@ -269,7 +310,7 @@ class Keeper:
             return
         fresh = await self._read()
         self.instance.component = fresh
-        self._window.left(fresh)
+        self._measure()
         launcher = self.instance.launcher
         fresh.register(
             self.instance.spec,
@@ -331,7 +372,7 @@ class Keeper:
                 stamp=self._journal.stamp("watchdog"),
             )
         self.instance.component = fresh
-        self._window.left(fresh)
+        self._measure()
         self._fleet.announce(self.name)
         return True
 

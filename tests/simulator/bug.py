@@ -187,6 +187,10 @@ async def _nothing(_self: Any) -> None:
     return
 
 
+async def _waits_for_ever(_self: Any) -> None:
+    await asyncio.Event().wait()
+
+
 async def _is_known(instance: Instance, identity: ProcessIdentity) -> bool:
     held = await instance.host.reacquire(identity)
     if held is None:
@@ -303,6 +307,7 @@ BUGS: Final[dict[str, tuple[_Planting, ...]]] = {
     "a pause is overlooked": (_gate_with(_of_fleet(paused=False)),),
     "a window is overlooked": (_gate_with(_of_fleet(maintenance=False)),),
     "a window is so long by the wall clock": ((Window, "left", _window_by_wall),),
+    "nobody says that a window is over": ((Keeper, "_end_windows", _waits_for_ever),),
     "a dependency is overlooked": (_gate_with(_of_fleet(blocked_by=None)),),
     "observe acts": ((Patient, "mode", property(lambda _self: Mode.ACT)),),
     "suggest acts unasked": ((decision, "next_move", _unasked),),

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import structlog
 
-from healer.domain.events import Event, IssueDetected
+from healer.domain.events import Event, IssueDetected, MaintenanceEnded
 from healer.domain.probe import Reason
 from healer.domain.spec import (
     Backoff,
@@ -241,14 +241,15 @@ class _Simulation:
         undisturbed, disturbed = self._undisturbed(), self.disturbed
         if undisturbed:
             to_come = any(fault.at > self.now() for fault in self.case.faults)
-            timers = self.loop.timers - to_come
+            windows = sum(self.engine.status(name).maintenance is not None for name in self.names)
+            timers = self.loop.timers - to_come - windows
             tasks = len(self.tasks.get(self.life, ()))
             grown = self.bounds.exceeded(self.engine, tasks=tasks, timers=timers)
             if grown is not None:
                 self._found("grows", grown)
         head = await self.log.head()
         await self._pass(seconds)
-        written = await self.log.read(after=head)
+        written = await self._written(after=head)
         if written and undisturbed and self.disturbed == disturbed and not self.broken.is_set():
             self._found("noise", f"a quiet time wrote {_line(written[0])}")
 
@@ -277,14 +278,21 @@ class _Simulation:
             )
             return
         await self._pass(60.0)
+        for name in self.names:
+            self.watcher.require_window(name, self.engine.status(name).maintenance)
         head = await self.log.head()
         await self._pass(self.pace.quiet)
-        grown = await self.log.read(after=head)
+        grown = await self._written(after=head)
         undisturbed = all(self.world.well(name, self._port(name)) for name in self.names)
         if grown and undisturbed and not self.broken.is_set():
             self.watcher.found(BrokenError("noise", f"a quiet time wrote {_line(grown[0])}"))
         await self.engine.stop()
         await self._judge()
+
+    async def _written(self, *, after: int) -> list[Recorded]:
+        """What was written since, but for the end of windows, which comes when it comes."""
+        written = await self.log.read(after=after)
+        return [each for each in written if not isinstance(each.event, MaintenanceEnded)]
 
     async def _judge(self) -> None:
         facts = await self.log.read(limit=1_000_000)

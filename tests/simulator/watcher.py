@@ -8,6 +8,7 @@ from typing import Final
 
 from healer.domain.decision import ALERT_RESOLVED
 from healer.domain.events import (
+    POLICY,
     ApprovalGranted,
     BudgetReset,
     Event,
@@ -95,6 +96,7 @@ class Watcher:
         self.paused = False
         self.modes = {name: spec.mode for name, spec in specs.items()}
         self._windows: dict[str, tuple[float, MaintenanceStarted]] = {}
+        self._ended: set[str] = set()
         self._begun: dict[str, float] = {}
         self.forced: dict[str, float] = {}
         self.resolved: set[str] = set()
@@ -262,8 +264,13 @@ class Watcher:
                 self.modes[event.component] = event.after
             case MaintenanceStarted():
                 self._windows[event.component] = (now, event)
+                self._ended.discard(event.component)
             case MaintenanceEnded():
-                self._windows.pop(event.component, None)
+                began, window = self._windows.pop(event.component, (0.0, None))
+                early = window is not None and now < began + window.duration - self._slack
+                asked = event.actor != POLICY
+                self._require(asked or not early, "window_cut_short", event.component)
+                self._ended.add(event.component)
             case BudgetReset():
                 self._attempts.pop(event.component, None)
             case PortRebound():
@@ -290,10 +297,13 @@ class Watcher:
             self._healthy_since[name] = self._now()
 
     def require_window(self, name: str, said: MaintenanceStarted | None) -> None:
-        """No window is open for longer than it was wished to be."""
+        """No window is open for longer than it was wished to be; that it is over stands in the log,
+        and is never taken back."""
         began, window = self._windows.get(name, (0.0, None))
         over = window is not None and self._now() > began + window.duration + self._slack
         self._require(said is None or not over, "window_without_end", name)
+        self._require(not over, "window_end_unsaid", name)
+        self._require(said is None or name not in self._ended, "window_open_again", name)
 
     def _require_evidence(self, event: IssueDetected) -> None:
         spec = self._specs[event.component]

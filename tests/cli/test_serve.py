@@ -11,10 +11,11 @@ import sys
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
-from tests.cli.conftest import House, environment
-from tests.conftest import Until
+from tests.cli.conftest import PATIENCE, House, environment
+from tests.conftest import Processes, Until
 
 
 def test_it_starts_heals_tells_stops_and_finds_its_component_again(
@@ -93,8 +94,6 @@ def test_the_guard_stands_in_the_real_server(serving: House, head: bytes, status
 @pytest.fixture(scope="module")
 def serving(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> object:
     """One healer for all that only ask."""
-    from tests.conftest import Processes
-
     listen, port = request.getfixturevalue("free_ports")(2)
     house = House(tmp_path_factory.mktemp("serving"), listen, port, Processes())
     try:
@@ -206,6 +205,37 @@ def test_a_port_that_is_taken_touches_no_component(house: House) -> None:
         "allowed: a free port in 'listen'"
     ]
     assert [each.name for each in house.directory.iterdir()] == ["healer.yaml"]
+
+
+PARENT = """
+import socket, subprocess, sys
+with socket.create_server(("127.0.0.1", int(sys.argv[1]))):
+    sys.exit(subprocess.run(sys.argv[2:]).returncode)
+"""
+
+
+def test_an_ancestor_on_the_port_is_left_alone_whatever_the_configuration_says(
+    house: House, processes: Processes, until: Until
+) -> None:
+    house.write(
+        house.config.read_text() + "    evict_foreign: true\n    owner: {cmdline: create_server}\n"
+    )
+    serve = (sys.executable, "-m", "healer", "serve", "-c", str(house.config))
+    parent = processes.start(
+        sys.executable,
+        "-c",
+        PARENT,
+        str(house.port),
+        *serve,
+        cwd=house.directory,
+        env=environment(),
+    )
+    until(house.ready, PATIENCE)
+    history = "/network-healer/history?component_name=chat_api"
+    until(lambda: "evict: failed (forbidden_listener)" in house.get(history).text, PATIENCE)
+    (healer,) = psutil.Process(parent.pid).children()
+    healer.terminate()
+    assert parent.wait(PATIENCE) == 0
 
 
 def test_a_log_that_another_healer_holds_is_refused(

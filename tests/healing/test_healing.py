@@ -238,6 +238,49 @@ async def test_without_a_range_a_foreign_listener_is_escalated(
     assert stranger.poll() is None
 
 
+async def test_of_two_processes_that_share_a_port_only_ours_is_ended(
+    lab: OpenLab, free_ports: Any, processes: Processes
+) -> None:
+    first = free_ports(2)[0]
+    sharing = ("--workers", "1")
+    entry = {
+        "port": first,
+        "launch": command(*sharing),
+        "rebind": f"{first + 1}-{first + 1}",
+        "timeout": "20s",
+    }
+    async with lab({"chat_api": entry}) as it:
+        leader = psutil.Process(await it.healthy())
+        ours = [leader, *leader.children()]
+        stranger = psutil.Process(processes.component(first, *sharing, "--name", "stranger").pid)
+        # The kernel gives each connection to one of those who listen.
+        await it.until.soon(lambda: (answers(first) or {}).get("name") == "stranger")
+        foreign = [stranger, *await it.until.soon(stranger.children)]
+
+        async def heal(playbook: str) -> None:
+            request = HealRequest(actor="cli", playbooks=(playbook,))
+            issue_id = await it.healer.engine.heal("chat_api", request)
+            await it.healer.engine.outcome("chat_api", issue_id)
+
+        # To end one of them would free nothing.
+        await heal("clear_port")
+        assert [failed.result.error for failed in await it.of(fact.StepFailed)] == [
+            "foreign_listener"
+        ]
+        assert all(alive(each) for each in (*ours, *foreign))
+
+        await heal("restart_component")
+        await it.until.soon(lambda: it.healer.engine.status("chat_api").port == first + 1)
+        await it.healthy()
+        assert [alive(each) for each in (*ours, *foreign)] == [False, False, True, True]
+        targets = {
+            target.process.pid
+            for event in await it.of(fact.StepStarted)
+            for target in event.targets
+        }
+        assert targets == {each.pid for each in ours}
+
+
 async def test_a_program_that_is_content_with_a_stranger_cures_nothing(
     lab: OpenLab, free_port: int, processes: Processes, until: Until
 ) -> None:

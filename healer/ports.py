@@ -279,7 +279,7 @@ class Launcher(Protocol):
         ...
 
     def describe(self, port: int) -> str:
-        """What `start` would do, for a dry run: the argv, without secrets."""
+        """What `start` would do, for a dry run: the argv, and nothing of the environment."""
         ...
 
     async def start(self, port: int, launch_id: str) -> Launched:

@@ -80,10 +80,10 @@ class House:
         """Start `healer serve`."""
         self._number += 1
         self.log = self.directory / f"serve-{self._number}.log"
-        with self.log.open("wb") as stderr:
+        with self.log.open("wb") as said:
             argv = (sys.executable, "-m", "healer", "serve", "-c", str(config or self.config))
             return self._processes.start(
-                *argv, cwd=self.directory, env=environment(), stderr=stderr
+                *argv, cwd=self.directory, env=environment(), stdout=said, stderr=said
             )
 
     def ready(self) -> bool:

@@ -86,7 +86,99 @@ def test_no_pattern_is_made_of_what_somebody_sent() -> None:
     assert found == []
 
 
-@pytest.mark.parametrize("name", ["access.py", "token_book.py"])
-def test_what_opens_a_door_is_compared_in_constant_time(name: str) -> None:
-    called = {ast.unparse(call.func) for call in calls(ROOT / "healer" / "api" / name)}
-    assert "hmac.compare_digest" in called
+ASKED = {("guard.py", "_caller"), ("access.py", "caller"), ("token_book.py", "find")}
+"""The way of a token that somebody sends, from the request to the comparison."""
+GIVES = {"digest", "bytes.fromhex", "token.strip"}
+"""Calls that give what is as secret as what they are given."""
+TAKES = {*GIVES, "hmac.compare_digest", "self._access.caller", "self.caller", "self._book.find"}
+"""Calls that may be given it: their time says nothing of where two of them differ."""
+
+
+def functions(file: Path) -> Iterator[ast.FunctionDef]:
+    return (node for node in ast.walk(tree(file)) if isinstance(node, ast.FunctionDef))
+
+
+def other_uses(function: ast.FunctionDef) -> list[str]:
+    """What `function` does with tokens and digests but keep them, or give them to one of `TAKES`:
+    compare them with ==, look them up, take a part."""
+    names = {"token"}
+
+    def is_secret(node: ast.AST) -> bool:
+        match node:
+            case ast.Name(id=name):
+                return name in names
+            case ast.Attribute(attr=name):
+                return name in {"sha256", "_digest"}
+            case ast.Call(func=called):
+                return ast.unparse(called) in GIVES
+        return False
+
+    def may(parent: ast.AST, node: ast.AST) -> bool:
+        match parent:
+            case ast.Call(func=called):
+                return node is not called and ast.unparse(called) in TAKES
+            case ast.Attribute():
+                return ast.unparse(parent) in GIVES
+        return isinstance(parent, ast.Assign) or isinstance(getattr(node, "ctx", None), ast.Store)
+
+    for node in ast.walk(function):
+        if isinstance(node, ast.Assign) and is_secret(node.value):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return [
+        f"{function.name}:{parent.lineno}: {ast.unparse(parent)}"
+        for parent in ast.walk(function)
+        for node in ast.iter_child_nodes(parent)
+        if is_secret(node) and not may(parent, node)
+    ]
+
+
+def test_what_opens_a_door_is_compared_in_constant_time() -> None:
+    found = {
+        (file.name, function.name): function
+        for file in (ROOT / "healer" / "api").glob("*.py")
+        for function in functions(file)
+        if (file.name, function.name) in ASKED
+    }
+    assert found.keys() == ASKED
+    assert [use for function in found.values() for use in other_uses(function)] == []
+    for name in ("access.py", "token_book.py"):
+        called = {ast.unparse(call.func) for call in calls(ROOT / "healer" / "api" / name)}
+        assert "hmac.compare_digest" in called
+
+
+def test_a_digest_is_made_and_looked_at_nowhere_else() -> None:
+    """Another way to the door would not be looked at above."""
+    made = {
+        (file.name, function.name)
+        for file in (ROOT / "healer" / "api").glob("*.py")
+        for function in functions(file)
+        for node in ast.walk(function)
+        if (isinstance(node, ast.Call) and ast.unparse(node.func) == "digest")
+        or (isinstance(node, ast.Attribute) and ast.unparse(node) == "each.sha256")
+    }
+    # Besides: the token of this machine is read, one of somebody else's is made, both are written.
+    rest = {("access.py", "__init__"), ("token_book.py", "create"), ("token_book.py", "_write")}
+    assert made <= ASKED | rest, made
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "return digest(token) == self._digest",
+        "return self._digest != wanted",
+        "return token in self._tokens",
+        "return wanted in {each.sha256 for each in self._tokens}",
+        "return self._by_digest[wanted]",
+        "return self._by_digest.get(digest(token))",
+        "return wanted.startswith(self._digest)",
+        "return wanted[:8]",
+        "return set(wanted)",
+        "return (wanted, 1) in self._seen",
+        "return [each for each in self._tokens if bytes.fromhex(each.sha256) == x]",
+    ],
+)
+def test_a_comparison_that_tells_by_its_time_is_found(line: str) -> None:
+    source = f"def find(self, token):\n    wanted = digest(token)\n    {line}\n"
+    (function,) = ast.parse(source).body
+    assert isinstance(function, ast.FunctionDef)
+    assert other_uses(function)

@@ -149,11 +149,11 @@ class Fold:
         at = self.position
         if rows and rows[0][0] <= at:
             rows = [row for row in rows if row[0] > at]
-        for position, stream, version, topic, body in rows:
+        for position, stream, version, topic, time, body in rows:
             way = ways.get(topic)
             if way is None:
                 if topic not in EVENT_TYPES:
-                    self._one(position, stream, version, topic, body)
+                    self._one(position, stream, version, topic, time, body)
                 continue
             mark, decode, cases = way
             # One character is found at the speed of memory, and it is in few bodies.
@@ -165,7 +165,7 @@ class Fold:
             except REFUSALS:  # the codec decides
                 event = None
             if event is None:
-                self._one(position, stream, version, topic, body)
+                self._one(position, stream, version, topic, time, body)
                 ways = self._ways
                 continue
             event.originator_id = stream
@@ -180,8 +180,8 @@ class Fold:
         for tick, state in self._ticks:
             tick(state, latest)
 
-    def _one(self, position: int, stream: str, version: int, topic: str, body: bytes) -> None:
-        [fact] = self._reader.facts([(position, stream, version, topic, 0, body, b"")])
+    def _one(self, *row: Any) -> None:
+        [fact] = self._reader.facts([(*row, b"")])
         self.apply([fact])
 
     def _stop_interested(self, position: int, event: Any) -> None:

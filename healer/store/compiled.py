@@ -324,7 +324,7 @@ def _decoder(topic: str, kind: type[LightEvent]) -> Callable[[bytes], Any]:
 def _is_mixed(event: Any) -> bool:
     """Whether a list among a check's facts mixes texts and numbers: the model has no such list."""
     for value in event.check.facts.values():
-        if type(value) is list and len({type(each) for each in value}) > 1:
+        if type(value) is list and len(value) > 1 and len({*map(type, value)}) > 1:
             return True
     return False
 

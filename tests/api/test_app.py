@@ -258,9 +258,14 @@ async def test_auto_heal_heals_what_fails_and_counts_it(
     assert {"success", "port", "healing_result"} <= result.keys()
 
 
-async def test_auto_heal_of_nothing_is_nothing(client: httpx.AsyncClient) -> None:
-    await post(client, "initialize")
-    told = (await post(client, "auto-heal", {})).json()
+async def test_auto_heal_of_nothing_is_nothing(
+    client: httpx.AsyncClient, healer: Healer, until: Until
+) -> None:
+    port = healer.engine.status("librarian_kernel").port
+    async with await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", port):
+        await healthy(client, healer, until)
+        assert healer.engine.failing() == ()
+        told = (await post(client, "auto-heal", {})).json()
     assert told["success"] is True
     assert (told["total_components"], told["results"]) == (0, [])
 

@@ -120,11 +120,15 @@ class Codec:
             passed.append(topic)
             try:
                 topic, fields = upcast(orjson.loads(body) if fields is None else fields)
-            except (LookupError, TypeError, ValueError) as error:
+            # An upcaster looks at nothing twice: what it meets in a malformed body, it raises.
+            except Exception as error:
                 raise StoreError(
                     f"cannot read {place}: topic {topic} does not upcast: {error!r}"
                 ) from error
-        return topic, orjson.dumps(fields)
+        try:
+            return topic, orjson.dumps(fields)
+        except TypeError as error:  # nested deeper than it is written, though not than it is read
+            raise StoreError(f"cannot read {place}: topic {topic}: {error}") from error
 
 
 def _plain(value: Any) -> dict[str, Any]:

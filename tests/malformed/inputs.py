@@ -7,13 +7,24 @@ whatever the state says afterwards is the healer's doing.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import quote
 
 from hypothesis import strategies as st
 
-__all__ = ["ACTING", "READING", "Sent", "acting", "bodies", "json_values", "reading", "stored"]
+__all__ = [
+    "ACTING",
+    "READING",
+    "Sent",
+    "acting",
+    "bodies",
+    "json_values",
+    "of_old",
+    "reading",
+    "stored",
+]
 
 PREFIX: Final = "/network-healer"
 ACTING: Final = (
@@ -198,4 +209,21 @@ def stored(topics: list[str]) -> st.SearchStrategy[tuple[str, bytes]]:
         st.one_of(
             _broken_json(), _no_object(), fields.map(lambda known: json.dumps(known).encode())
         ),
+    )
+
+
+def of_old(topics: list[str], whole: Mapping[str, object]) -> st.SearchStrategy[tuple[str, bytes]]:
+    """The topic of an old version, and what the body `whole` of it may have become."""
+    deep = st.just("[" * 300 + "]" * 300).map(
+        json.loads
+    )  # read by the parser, and too deep to write
+    fields = st.dictionaries(
+        st.sampled_from([*whole, "no_such_field"]), st.one_of(json_values, deep), max_size=3
+    )
+    changed = fields.map(lambda others: json.dumps({**whole, **others}).encode())
+    without = st.sampled_from(list(whole)).map(
+        lambda name: json.dumps({key: whole[key] for key in whole if key != name}).encode()
+    )
+    return st.tuples(
+        st.sampled_from(topics), st.one_of(changed, without, _broken_json(), _no_object())
     )

@@ -6,11 +6,12 @@ A short form stands in the default tests; `make fuzz` asks as often as HEALER_FU
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import pytest
@@ -22,12 +23,13 @@ from healer.api.access import Access
 from healer.api.app import create_app
 from healer.bootstrap import Healer, build
 from healer.config import Config, parse
-from healer.domain.events import EVENT_TYPES
+from healer.domain.events import EVENT_TYPES, HealthChanged
 from healer.domain.health import Health
 from healer.errors import ConfigError, StoreError
 from healer.store.codec import Codec
+from tests import factory
 from tests.conftest import Until
-from tests.malformed.inputs import Sent, acting, json_values, reading, stored
+from tests.malformed.inputs import Sent, acting, json_values, of_old, reading, stored
 
 EXAMPLES = int(os.environ.get("HEALER_FUZZ_EXAMPLES", "40"))
 TOKEN = "ab" * 32
@@ -176,3 +178,51 @@ def test_a_malformed_event_cannot_be_read_and_says_so(event: tuple[str, bytes]):
     except StoreError as error:
         said = str(error)
     assert said.startswith("cannot read event 1")
+
+
+class HealthChangedLater(HealthChanged):
+    """As a later version may write it."""
+
+    TOPIC: ClassVar[str] = "component.health_changed.v3"
+    why: str
+
+
+OLD = [HealthChanged.TOPIC, "component.health_changed.v2"]
+WHOLE = json.loads(Codec().encode(factory.health_changed()).body)
+
+
+def test_a_malformed_event_of_an_old_version_cannot_be_read_and_says_so():
+    """Upcasters are written for what was once written, and look at nothing twice."""
+    met: set[str] = set()
+
+    def to_second(body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        met.add(OLD[0])
+        probe = body.pop("probe")
+        return OLD[1], {**body, "looked": probe, "reason": probe["reason"].upper()}
+
+    def to_third(body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        met.add(OLD[1])
+        body["probe"], why = body.pop("looked"), body.pop("reason")
+        return HealthChangedLater.TOPIC, {**body, "why": why, "epoch": 60 // body["epoch"]}
+
+    types = {topic: kind for topic, kind in EVENT_TYPES.items() if topic != OLD[0]}
+    codec = Codec(
+        {**types, HealthChangedLater.TOPIC: HealthChangedLater},
+        {OLD[0]: to_second, OLD[1]: to_third},
+    )
+    read = codec.decode("stream", 1, OLD[0], json.dumps(WHOLE).encode(), place="event 1")
+    assert isinstance(read, HealthChangedLater)
+    assert (met, read.why) == (set(OLD), "TIMEOUT")
+
+    @many
+    @given(of_old(OLD, {**WHOLE, "looked": WHOLE["probe"], "reason": "TIMEOUT"}))
+    def attempt(event: tuple[str, bytes]) -> None:
+        topic, body = event
+        said = "cannot read event 1"
+        try:
+            codec.decode("stream", 1, topic, body, place="event 1")
+        except StoreError as error:
+            said = str(error)
+        assert said.startswith("cannot read event 1")
+
+    attempt()

@@ -176,6 +176,25 @@ def test_an_upcaster_that_fails_is_named() -> None:
         assert f"does not upcast: {why}" in str(told.value)
 
 
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b'{"reason": 7}', "AttributeError"),
+        (b'{"reason": null}', "AttributeError"),
+        (b'{"reason": "x", "by": 0}', "ZeroDivisionError"),
+        (b'{"reason": "x", "by": ' + b"[" * 300 + b"]" * 300 + b"}", "TypeError"),
+        (b'{"reason": "x", "by": 1, "deep": ' + b"[" * 300 + b"]" * 300 + b"}", "Recursion limit"),
+    ],
+)
+def test_what_an_upcaster_meets_in_a_malformed_body_is_named(body: bytes, why: str) -> None:
+    def upcast(body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        return "issue.verified.v1", {**body, "was": body["reason"].upper(), "part": 1 / body["by"]}
+
+    codec = Codec(upcasters={"issue.cured.v1": upcast})
+    with pytest.raises(StoreError, match=f"cannot read event 1: topic issue.*{why}"):
+        codec.decode("i", 1, "issue.cured.v1", body, place="event 1")
+
+
 class Stranger(IssueEvent):
     """Not in the registry."""
 

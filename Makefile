@@ -63,8 +63,9 @@ floors: $(DEVELOPMENT) ## Check that imports point down only
 	@$(BIN)/lint-imports --no-cache
 
 .PHONY: coverage
-coverage: $(DEVELOPMENT) ## Run every test and say which branches none of them took
+coverage: $(DEVELOPMENT) ## Run every test, say which branches none took, and judge their share
 	@$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term-missing:skip-covered $(ARGS)
+	@$(BIN)/coverage json --quiet -o - | $(BIN)/python -m tests.branches
 
 .PHONY: bench
 bench: $(DEVELOPMENT) ## Measure, and print tables with medians and ratios

@@ -166,3 +166,37 @@ def test_an_old_python_is_refused_by_name(door: Path) -> None:
     ran = make(door, "test", f"PYTHON={old}")
     assert ran.returncode == 2
     assert f"cannot set up: {old} is not Python 3.11 or newer" in ran.stderr
+
+
+FOUND = "Name Version ID\nh11 0.1 GHSA-1"
+
+
+@pytest.mark.parametrize(
+    ("make", "status", "said"),
+    [
+        ("exit 0", 0, ""),
+        ("exit 1", 0, "cannot ask for known weaknesses here: not audited"),
+        (f"echo '{FOUND}' > ${{2#*--output=}}; exit 1", 1, FOUND),
+    ],
+    ids=["nothing is known", "nobody can be asked", "something is known"],
+)
+def test_a_known_weakness_fails_the_build_and_silence_does_not(
+    tmp_path: Path, make: str, status: int, said: str
+) -> None:
+    """The audit of `.ci/run`, with a `make audit` that ends in each way that there is."""
+    (audit,) = re.findall(
+        r"^audit\(\) \{.*?^\}\naudit\n", (ROOT / ".ci/run").read_text(), re.M | re.S
+    )
+    (tmp_path / "make").write_text(f"#!/bin/sh\ntest $1 = audit || exit 0\n{make}\n")
+    (tmp_path / "make").chmod(0o755)
+    ran = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", f"{audit}echo went on"],
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (status, "")
+    assert ran.stdout.startswith(said)
+    assert ran.stdout.endswith("went on\n") is (status == 0)
+    assert [file.name for file in tmp_path.iterdir()] == ["make"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures.thread  # noqa: F401 - what is imported later may lie where nobody may read
 import ctypes
 import os
 import select

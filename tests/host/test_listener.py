@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 
 import pytest
 
+from healer.errors import HostError
+from healer.host.linux import LinuxHost
+from healer.host.listener import holders, holds, listeners
 from healer.host.sockdiag import by_netlink, by_proc
+
+from .conftest import unprivileged
 
 PREFORK = """
 import os, socket, sys
@@ -28,14 +34,6 @@ server = socket.socket()
 server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
 server.bind(("127.0.0.1", int(sys.argv[1]))); server.listen()
 print(server.getsockname()[1], flush=True); input()
-"""
-
-UNPRIVILEGED = """
-import asyncio, os, sys
-import concurrent.futures.thread  # what is imported later may lie where nobody may read
-from healer.errors import HostError
-from healer.host.linux import LinuxHost
-os.setgroups([]); os.setgid(65534); os.setuid(65534)
 """
 
 
@@ -145,16 +143,11 @@ async def test_a_socket_in_flight_between_processes_is_hidden(host, server_socke
         assert found.hidden
 
 
-async def test_a_holder_that_may_not_be_seen_is_hidden_and_not_nobody(program, server_socket):
-    if os.geteuid() != 0:
-        pytest.skip("needs root, to look with fewer rights than the holder has")
-    looker = program(
-        f"{UNPRIVILEGED}\n"
-        "(found,) = asyncio.run(LinuxHost().listeners(int(sys.argv[1])))\n"
-        "print(len(found.holders), found.hidden, found.uid, flush=True)\n",
-        str(port_of(server_socket())),
-    )
-    assert looker.line() == "0 True 0"
+async def test_a_holder_that_may_not_be_seen_is_hidden_and_not_nobody(host, program):
+    port = int(program(LISTEN_ON, "0").line())
+    with unprivileged():
+        (found,) = await host.listeners(port)
+    assert (found.holders, found.hidden, found.uid) == ((), True, 0)
 
 
 async def test_one_process_is_asked_alone(host, program, held, server_socket):
@@ -166,19 +159,16 @@ async def test_one_process_is_asked_alone(host, program, held, server_socket):
     assert not await host.holds(await held(child.pid), inode)
 
 
-async def test_a_process_that_may_not_be_looked_into_is_not_cleared(program):
-    if os.geteuid() != 0:
-        pytest.skip("needs root, to look with fewer rights than the holder has")
-    looker = program(
-        f"{UNPRIVILEGED}\n"
-        "async def main():\n"
-        "    host = LinuxHost()\n"
-        "    print(await host.holds(await host.hold(int(sys.argv[1])), 1))\n"
-        "try: asyncio.run(main())\n"
-        "except HostError as error: print(error, flush=True)\n",
-        str(os.getpid()),
+async def test_a_process_that_may_not_be_looked_into_is_not_cleared(host, program, held):
+    child = program("print('ready', flush=True); input()")
+    child.line()
+    process = await held(child.pid)
+    with unprivileged(), pytest.raises(HostError) as refused:
+        await host.holds(process, 1)
+    assert str(refused.value) == (
+        f"cannot see the descriptors of {process.identity}: Permission denied"
     )
-    assert looker.line().startswith("cannot see the descriptors of")
+    assert refused.value.errno == errno.EACCES
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0", "::1", "::", "::ffff:127.0.0.1"])
@@ -217,3 +207,98 @@ async def test_listeners_of_another_network_namespace_are_not_ours(host, program
     assert server.pid not in {
         holder.pid for one in await host.listeners(int(line)) for holder in one.holders
     }
+
+
+# --- what changes while one looks ----------------------------------------------------------------
+
+
+def inode_of(one: socket.socket) -> int:
+    return os.fstat(one.fileno()).st_ino
+
+
+async def test_of_several_sockets_each_that_is_open_is_found(server_socket, program, held):
+    child = program("pass")
+    await (await held(child.pid)).exited()
+    first, second, other = server_socket(), server_socket(), server_socket()
+    asked = [inode_of(one) for one in (first, second, other)]
+    other.close()
+    assert holds(os.getpid(), asked) == {asked[0], asked[1]}
+    assert holds(os.getpid(), [asked[1]]) == {asked[1]}
+    assert holds(os.getpid(), [asked[2]]) == frozenset()
+    assert holders(asked[1:]) == {asked[1]: [os.getpid()], asked[2]: []}
+    assert holds(child.pid, asked) == frozenset()
+
+
+def test_a_descriptor_that_is_closed_meanwhile_hides_no_other(server_socket, monkeypatch):
+    server = server_socket()
+    listdir = os.listdir
+    monkeypatch.setattr("healer.host.listener.os.listdir", lambda path: ["x", *listdir(path)])
+    assert holds(os.getpid(), [inode_of(server)]) == {inode_of(server)}
+
+
+async def test_a_socket_that_is_closed_meanwhile_is_not_told_and_those_beside_it_are(
+    host, program, server_socket
+):
+    other = program(LISTEN_ON, "0")
+    port = int(other.line())
+    server = server_socket(port=port, reuse_port=True)
+    assert len(await host.listeners(port)) == 2
+
+    def closing(pid: int) -> int:
+        server.close()
+        return os.pidfd_open(pid)
+
+    (found,) = await listeners(port, boot=host.boot_id, opener=closing)
+    assert [holder.pid for holder in found.holders] == [other.pid]
+    assert not found.hidden
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ESRCH])
+async def test_one_holder_that_cannot_be_held_hides_no_other(host, program, strays, number):
+    parent = program(PREFORK)
+    port, *workers = (int(word) for word in parent.line().split())
+    for worker in workers:
+        strays.add(worker)
+    hidden = sorted(workers)[1]
+
+    def opener(pid: int) -> int:
+        if pid == hidden:
+            raise OSError(number, os.strerror(number))
+        return os.pidfd_open(pid)
+
+    (found,) = await LinuxHost(opener=opener).listeners(port)
+    everybody = sorted([parent.pid, *workers])
+    assert [holder.pid for holder in found.holders] == [pid for pid in everybody if pid != hidden]
+    assert {holder.boot_id for holder in found.holders} == {host.boot_id}
+
+
+async def test_one_holder_whom_one_may_not_see_any_more_hides_no_other(
+    host, program, strays, monkeypatch
+):
+    parent = program(PREFORK)
+    port, *workers = (int(word) for word in parent.line().split())
+    for worker in workers:
+        strays.add(worker)
+    hidden = sorted(workers)[1]
+    listdir, seen = os.listdir, []
+
+    def forbidding(path: str) -> list[str]:
+        if path == f"/proc/{hidden}/fd":
+            seen.append(path)
+            if len(seen) == 2:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return listdir(path)
+
+    monkeypatch.setattr("healer.host.listener.os.listdir", forbidding)
+    (found,) = await host.listeners(port)
+    assert [holder.pid for holder in found.holders] == sorted({parent.pid, *workers} - {hidden})
+
+
+# What has a lower number is looked into first, and may not be.
+async def test_who_may_see_only_some_processes_sees_his_own(host, program, server_socket):
+    program("print('ready', flush=True); input()").line()
+    server = server_socket()
+    with unprivileged():
+        (found,) = await host.listeners(port_of(server))
+    assert [holder.pid for holder in found.holders] == [os.getpid()]
+    assert not found.hidden

@@ -23,7 +23,18 @@ class Part:
     which no process of the machine can be reached."""
 
 
-_IDENTITY: Final = ("membership", "port", "process", "procfs", "protection", "termination")
+_IDENTITY: Final = (
+    "listener",
+    "membership",
+    "port",
+    "process",
+    "procfs",
+    "protection",
+    "sockdiag",
+    "termination",
+    "view",
+)
+"""Who holds a port, who is who, and who may be ended."""
 
 PARTS: Final = {
     "domain": Part(modules=("healer/domain/*.py",), tests=("tests/domain",)),

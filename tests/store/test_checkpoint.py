@@ -7,8 +7,12 @@ import base64
 import json
 import os
 import re
+import shutil
 import sqlite3
 import stat
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -46,7 +50,7 @@ from healer.store.notary import Notary, Sealing
 from healer.store.witness import FileWitness
 from replay.verify import Report, verify
 from tests import factory
-from tests.conftest import Until
+from tests.conftest import ROOT, Until
 
 CODEC = Codec()
 NEVER = 3600.0
@@ -487,6 +491,77 @@ def test_a_line_that_did_not_fit_on_the_disk_is_ended_by_the_next(small_disk: Pa
     first, torn, *rest = (small_disk / "witness").read_text().strip("\n").split("\n")
     assert (json.loads(first), torn[:3]) == ("first", '"xx')
     assert [json.loads(line) for line in rest] == ["second", "third"]
+
+
+_OF_ANOTHER_USER = """
+import asyncio, os, sys
+from pathlib import Path
+from tests.store.test_checkpoint import opened, started
+
+user, place = int(sys.argv[1]), Path(sys.argv[2])
+guarded, plain = place / "witness" / "guarded", place / "witness" / "plain"
+
+async def witnessed(file, witness):
+    async with opened(file, witness=witness) as log:
+        await log.append(started(1, 3))
+        if log.unwitnessed is not None:
+            sys.exit(log.unwitnessed)
+
+def refused(change, *given):
+    try:
+        change(*given)
+    except PermissionError:
+        return True
+    return False
+
+# First as root: whatever is imported late may not be readable for another user.
+asyncio.run(witnessed(place / "root.db", None))
+os.setgroups([])
+os.setresgid(user, user, user)
+os.setresuid(user, user, user)
+asyncio.run(witnessed(place / "healer" / "log.db", guarded))
+for file in (guarded, plain):
+    tried = [(file.unlink,), (file.write_text, ""), (os.truncate, file, 0)]
+    print(*(refused(*change) for change in tried))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_a_witness_of_another_user_can_be_added_to_and_not_rewritten() -> None:
+    chattr = shutil.which("chattr")
+    if chattr is None:
+        pytest.skip("needs chattr")
+    user, other = 65_001, 65_002
+    with tempfile.TemporaryDirectory() as directory:
+        place = Path(directory)
+        place.chmod(0o755)
+        for name, owner in (("healer", user), ("witness", other)):
+            (place / name).mkdir()
+            os.chown(place / name, owner, owner)
+        guarded, plain = place / "witness" / "guarded", place / "witness" / "plain"
+        for witness in (guarded, plain):
+            witness.touch()
+            os.chown(witness, other, user)
+            witness.chmod(0o660)
+        if subprocess.run([chattr, "+a", guarded], capture_output=True, check=False).returncode:
+            pytest.skip("this file system has no files that can only be added to")
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", _OF_ANOTHER_USER, str(user), directory],
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+        finally:
+            subprocess.run([chattr, "-a", guarded], check=True)
+        assert done.returncode == 0, done.stderr
+        # It is the attribute that forbids it, and not the owner.
+        assert done.stdout.splitlines() == ["True True True", "True False False"]
+        lines = [json.loads(line) for line in guarded.read_text().splitlines() if line]
+        assert lines == notes(place / "healer" / "log.db")
+        assert verified(place / "healer" / "log.db", witness=guarded).ok
 
 
 async def test_a_witness_that_joins_late_hears_of_the_newest(file: Path) -> None:

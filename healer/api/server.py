@@ -29,10 +29,12 @@ _TAKE_WITHIN: Final = 60.0
 
 
 class Connection(H11Protocol):
-    """A connection that ends when the other side keeps us waiting, and that a stream can cut."""
+    """A connection that ends when the other side keeps us waiting, or when there are `most` others,
+    and that a stream can cut."""
 
-    def __init__(self, *, ask_within: float, take_within: float, **given: Any) -> None:
+    def __init__(self, *, most: int, ask_within: float, take_within: float, **given: Any) -> None:
         super().__init__(**given)
+        self._most = most
         self._ask_within = ask_within
         self._take_within = take_within
         self._asking = _Bound(self.cut)
@@ -54,7 +56,10 @@ class Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._asking.begin(self._ask_within)
+        if len(self.connections) > self._most:
+            self.cut()
+        else:
+            self._asking.begin(self._ask_within)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._asking.end()
@@ -105,7 +110,8 @@ class Server(uvicorn.Server):
     """Uvicorn without its signal handling and its logging set-up: both belong to the daemon.
 
     A request has to arrive within `ask_within` seconds, and an answer to be taken within
-    `take_within`.
+    `take_within`. At most `connections` are open at once: each is a descriptor that a probe may
+    need, and so one more is ended unheard.
     """
 
     def __init__(
@@ -113,10 +119,13 @@ class Server(uvicorn.Server):
         app: ASGIApp,
         *,
         tls: Tls | None = None,
+        connections: int = _CONNECTIONS,
         ask_within: float = _ASK_WITHIN,
         take_within: float = _TAKE_WITHIN,
     ) -> None:
-        connection = partial(Connection, ask_within=ask_within, take_within=take_within)
+        connection = partial(
+            Connection, most=connections, ask_within=ask_within, take_within=take_within
+        )
         super().__init__(
             uvicorn.Config(
                 app,
@@ -130,7 +139,8 @@ class Server(uvicorn.Server):
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,
-                limit_concurrency=_CONNECTIONS,
+                # Of answers too: who is gone may have left one under way.
+                limit_concurrency=connections + 1,
                 timeout_graceful_shutdown=_STOP_WITHIN,
             )
         )

@@ -136,3 +136,35 @@ async def test_who_has_asked_may_wait_for_the_answer(
         async with asyncio.timeout(PATIENCE):
             await reader.readuntil(b"at last")
         writer.close()
+
+
+async def test_one_connection_too_many_is_ended_unheard_and_the_others_are_served(
+    serve: Serve, free_port: int, until: Until
+) -> None:
+    async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        """What is answered; nothing, when the connection ends."""
+        try:
+            writer.write(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n")
+            async with asyncio.timeout(PATIENCE):
+                return await reader.readuntil(b"small")
+        except (ConnectionError, asyncio.IncompleteReadError):
+            return b""
+
+    async with serve(connections=3, ask_within=PATIENCE) as server:
+        open_ones = server.server_state.connections
+        places = [await asyncio.open_connection("127.0.0.1", free_port) for _ in range(3)]
+        await until.soon(lambda: len(open_ones) == 3, PATIENCE)
+        for _ in range(10):
+            late = await asyncio.open_connection("127.0.0.1", free_port)
+            assert await ask(*late) == b""
+            late[1].close()
+        await until.soon(lambda: len(open_ones) == 3, PATIENCE)
+        for place in places:
+            assert b" 200 " in await ask(*place)
+
+        places.pop()[1].close()
+        await until.soon(lambda: len(open_ones) < 3, PATIENCE)
+        places.append(await asyncio.open_connection("127.0.0.1", free_port))
+        assert b" 200 " in await ask(*places[-1])
+        for _, writer in places:
+            writer.close()

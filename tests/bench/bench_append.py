@@ -176,8 +176,8 @@ def run(rounds: int, place: Path | None) -> None:
     line("  an append among them, p50", figures["group p50"], "ms")
     line("  an append among them, p99", figures["group p99"], "ms")
     line("  lag of the event loop meanwhile, p99", figures["lag p99"], "ms")
-    line("encode, over the 28 types", figures["encode"], "us", digits=2)
-    line("decode, over the 28 types", figures["decode"], "us", digits=2)
+    line(f"encode, over the {len(events)} types", figures["encode"], "us", digits=2)
+    line(f"decode, over the {len(events)} types", figures["decode"], "us", digits=2)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from healer.ports import Recorded
 from healer.store.compiled import LIGHT, REFUSALS, CompiledReader, Unreadable
 from healer.store.lean import BACKSLASH, ESCAPE, LeanRow
 from projections.book import Follower, Following, Shared, share
+from projections.fingerprint import Fingerprint, Fingerprints
 from projections.projection import (
     Case,
     Json,
@@ -38,6 +39,11 @@ class Snapshot:
 
     position: int
     views: Mapping[str, bytes]
+
+    def fingerprints(self) -> Fingerprints:
+        """What they are compared by."""
+        found = {name: Fingerprint.of(view) for name, view in self.views.items()}
+        return Fingerprints(self.position, MappingProxyType(found))
 
 
 class Fold:
@@ -286,6 +292,12 @@ class Fold:
         """The bytes of what a projection shows; raises as `state` does."""
         state = self.state(name)
         return self._projections[name].canonical(state)
+
+    def fingerprints(self) -> Fingerprints:
+        """As those of the `snapshot`, of which no more than one view is in memory at a time."""
+        names = [name for name in self.names if name not in self.stopped]
+        found = {name: Fingerprint.of(self.canonical(name)) for name in names}
+        return Fingerprints(self.position, MappingProxyType(found))
 
     def snapshot(self) -> Snapshot:
         """All views that are to be had, as bytes to compare."""

@@ -50,6 +50,7 @@ __all__ = [
     "find",
     "in_memory",
     "page",
+    "pages",
     "shown",
 ]
 
@@ -211,6 +212,28 @@ class History:
         """See `Issues.find`."""
         record = self.open.get(issue_id)
         return self.shelf.get(issue_id) if record is None else record.shelved()
+
+
+def pages(state: History, position: int, size: int) -> Iterator[list[Shelved]]:
+    """All issues as they are now, at `position`, the newest first, at most `size` at a time.
+
+    The history may go on from one page to the next: those that are open are taken down at once, and
+    one that has ended does not change any more.
+    """
+    return _pages(state.shelf, in_memory(state.open.values(), Wanted()), position + 1, size)
+
+
+def _pages(shelf: Shelf, unended: list[Shelved], below: int, size: int) -> Iterator[list[Shelved]]:
+    while page := _page_of(shelf, unended, Wanted(below=below), size):
+        yield page
+        below = page[-1].position
+
+
+def _page_of(shelf: Shelf, unended: list[Shelved], wanted: Wanted, size: int) -> list[Shelved]:
+    later = {each.position for each in unended}  # what has ended since is on the shelf by now
+    ended = (each for each in shelf.newest(wanted) if each.position not in later)
+    found = heapq.merge(filter(wanted.fits, unended), ended, key=_newest_first)
+    return list(islice(found, size))
 
 
 def _newest_first(record: Shelved) -> int:

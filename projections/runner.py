@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing
+from hashlib import sha256
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -14,16 +15,21 @@ from healer.store.lean import Lean
 from projections import ALL
 from projections.beside import fold_file
 from projections.feed import LINGER, batches
+from projections.fingerprint import Fingerprint, Fingerprints
 from projections.fold import Fold, Snapshot
-from projections.history import HISTORY
-from projections.projection import Json, Projection, ProjectionStoppedError
+from projections.history import HISTORY, pages, shown
+from projections.projection import Json, Projection, ProjectionStoppedError, canonical
 from projections.replacement import fold_beside
+from projections.shelf import Shelved
 
 __all__ = ["LiveViews"]
 
 
 _LONG: Final = 10_000
 """Events from which on the loop would be busy for long."""
+_PAGE: Final = 20
+"""Issues of the history between two turns of the loop: a millisecond. A thread would keep the loop
+from its turn for five (sys.getswitchinterval)."""
 
 
 class LiveViews:
@@ -53,6 +59,7 @@ class LiveViews:
         self._known = asyncio.Event()
         self._fold = Fold(projections)
         self._beginning = asyncio.Lock()
+        self._moving = asyncio.Lock()
         self._retry = retry
         self._moved = asyncio.Condition()
         self.trouble: StoreError | None = None
@@ -71,6 +78,10 @@ class LiveViews:
     def names(self) -> tuple[str, ...]:
         return self._fold.names
 
+    @property
+    def projections(self) -> tuple[Projection[Any], ...]:
+        return self._fold.projections
+
     async def run(self) -> None:
         """Catch up and follow, until cancelled."""
         await self._begin()
@@ -85,7 +96,8 @@ class LiveViews:
             )
         ) as feed:
             async for facts in feed:
-                self._fold.apply(facts)
+                async with self._moving:
+                    self._fold.apply(facts)
                 if self.position >= self._wanted:
                     self._hurry.clear()
                 async with self._moved:
@@ -207,3 +219,42 @@ class LiveViews:
     def snapshot(self) -> Snapshot:
         """All views at this position, as bytes to compare."""
         return self._fold.snapshot()
+
+    async def fingerprints(self) -> Fingerprints:
+        """What all views are at one position, for a rebuild up to there.
+
+        They stand still while a thread reads them. For the history, which takes as long as it is
+        long, they do not: it is read page by page as it was there.
+
+        Raises:
+            StoreError: a long log is still being read, or the history cannot be.
+        """
+        self._require_read("the views")
+        issues: Iterator[list[Shelved]] | None = None
+        async with self._moving:
+            fold, position = self._fold, self.position
+            names = [name for name in fold.names if name not in fold.stopped]
+            if HISTORY.name in names:
+                names.remove(HISTORY.name)
+                issues = pages(fold.state(HISTORY.name), position, _PAGE)
+            found = await asyncio.to_thread(
+                lambda: {name: Fingerprint.of(fold.canonical(name)) for name in names}
+            )
+        if issues is not None:
+            found[HISTORY.name] = await _of_list(issues)
+        return Fingerprints(position, MappingProxyType(found))
+
+
+async def _of_list(issues: Iterator[list[Shelved]]) -> Fingerprint:
+    """As that of the whole list, with the loop's own turns between the pages."""
+    digest, size = sha256(), 0
+    before = b"["
+    for page in issues:
+        told = before + b",".join([canonical(shown(record)) for record in page])
+        digest.update(told)
+        size += len(told)
+        before = b","
+        await asyncio.sleep(0)
+    end = b"]" if before == b"," else b"[]"
+    digest.update(end)
+    return Fingerprint(size + len(end), digest.hexdigest())

@@ -12,7 +12,8 @@ from healer.store.lean import Lean
 from projections import ALL
 from projections.beside import fold_file
 from projections.feed import light
-from projections.fold import Fold, Snapshot
+from projections.fingerprint import Fingerprint, Fingerprints
+from projections.fold import Fold
 from projections.projection import Projection
 
 __all__ = ["Difference", "differences", "rebuild"]
@@ -29,8 +30,8 @@ class Difference:
     """A projection whose views are not the same bytes; None where there is no view."""
 
     name: str
-    rebuilt: bytes | None
-    live: bytes | None
+    rebuilt: Fingerprint | None
+    live: Fingerprint | None
 
 
 async def rebuild(
@@ -70,11 +71,11 @@ async def rebuild(
     return fold
 
 
-def differences(rebuilt: Snapshot, live: Snapshot) -> list[Difference]:
+def differences(rebuilt: Fingerprints, live: Fingerprints) -> list[Difference]:
     """Projections that are not equal byte for byte, in order of name.
 
     Raises:
-        ValueError: the snapshots are of different positions, so that nothing follows.
+        ValueError: they are of different positions, so that nothing follows.
     """
     if rebuilt.position != live.position:
         raise ValueError(

@@ -154,6 +154,10 @@ COMPONENT: Final = Model(
 MODE: Final = Model(
     "ModeChange", {"component": "chat_api", "before": "act", "mode": "suggest", "changed": True}
 )
+VIEW: Final = Model(
+    "ViewFingerprint",
+    {"view": "stats", "version": 2, "bytes": 60570, "sha256": "5f" * 32, "stopped": None},
+)
 ALERT: Final = Model(
     "AlertOutcome",
     {
@@ -315,6 +319,10 @@ ANSWERS: Final[Mapping[tuple[str, str], tuple[Kinds, Mapping[str, Any]]]] = {
     ),
     ("post", "/webhooks/alertmanager"): ({"alerts": "array"}, {"alerts": [ALERT]}),
     ("post", "/webhooks/datadog"): ({"alerts": "array"}, {"alerts": [ALERT]}),
+    ("get", "/views"): (
+        {"position": "integer", "views": "array"},
+        {"position": 4711, "views": [VIEW]},
+    ),
     ("post", "/views/{view}/rebuild"): (
         {"view": "string", "version": "integer", "position": "integer"},
         {"view": "stats", "version": 1, "position": 4711},

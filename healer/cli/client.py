@@ -39,14 +39,14 @@ class Client:
     def __init__(self, config: Config) -> None:
         self._config = config
 
-    def get(self, path: str) -> Any:
-        """Read.
+    def get(self, path: str, *, within: float | None = _ANSWER_WITHIN) -> Any:
+        """Read; the answer may take `within` seconds, or however long.
 
         Raises:
             NoHealerError: nothing answers.
             RefusedError: the healer refused.
         """
-        return self._ask("GET", path, None, _ANSWER_WITHIN)
+        return self._ask("GET", path, None, within)
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
         """Act, and wait for the answer however long it takes.

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Container
-from hashlib import sha256
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 from healer.cli.client import Client, NoHealerError
 from healer.cli.form import Output
@@ -15,19 +13,16 @@ from healer.cli.output import as_table, print_json, print_line, print_table
 from healer.cli.progress import progress_of
 from healer.cli.read import Source
 from healer.cli.source import config_in, open_store, store_of
-from healer.ports import EventLog
 from projections import ALL
-from projections.fold import Fold, Snapshot
-from projections.projection import Json, canonical
+from projections.fingerprint import Fingerprint, Fingerprints
+from projections.fold import Fold
+from projections.projection import Json
 from replay.parity import fold_alone
 from replay.rebuild import differences
 from replay.rebuild import rebuild as fold_all
 
 __all__ = ["rebuild"]
 
-_TRIES: Final = 5
-"""How often a healer that is busy is asked for views between two facts."""
-_PAGE: Final = 1000
 _DIGEST: Final = 12
 
 
@@ -36,38 +31,47 @@ _SECOND: Final = "a second fold"
 _COLUMNS: Final = ("projection", "version", "bytes", "sha256", "equal", "stopped")
 
 
+class _Other(NamedTuple):
+    """What a rebuild is compared with, and which versions of projections it has."""
+
+    what: str
+    shown: Fingerprints
+    versions: dict[str, int]
+
+
 def rebuild(source: Source, output: Output | None) -> int:
     """All projections from nothing, compared with those of the healer that runs or, without one,
     with a second fold; 1 when they differ or one stopped."""
-    fold, other, compared_with = asyncio.run(_rebuild(source))
-    rows = _rows(fold, other, names=other.views if compared_with == _LIVE else fold.names)
-    equal = not any(row["stopped"] or row["equal"] is False for row in rows)
+    fold, other = asyncio.run(_rebuild(source))
+    rows = _rows(fold, other)
+    bad = [row["projection"] for row in rows if row["stopped"] or row["equal"] is False]
     if as_table(output):
-        title = f"Rebuilt at position {fold.position}, compared with {compared_with}"
+        title = f"Rebuilt at position {fold.position}, compared with {other.what}"
         print_table(title, _COLUMNS, [[_short(row[name]) for name in _COLUMNS] for row in rows])
-        print_line("equal" if equal else "NOT EQUAL", "good" if equal else "bad")
+        verdict = f"NOT EQUAL: {', '.join(bad)}" if bad else "equal"
+        print_line(verdict, "bad" if bad else "good")
     else:
-        told = {"position": fold.position, "compared_with": compared_with, "equal": equal}
+        told = {"position": fold.position, "compared_with": other.what, "equal": not bad}
         print_json({**told, "projections": rows})
-    return FINE if equal else FAILED
+    return FAILED if bad else FINE
 
 
-def _rows(fold: Fold, other: Snapshot, *, names: Container[str]) -> list[dict[str, Json]]:
-    """What became of each projection; `equal` is None where it is not among the compared."""
-    rebuilt = fold.snapshot()
-    compared = {name: view for name, view in rebuilt.views.items() if name in names}
-    unequal = {each.name for each in differences(Snapshot(rebuilt.position, compared), other)}
+def _rows(fold: Fold, other: _Other) -> list[dict[str, Json]]:
+    """What became of each projection; `equal` is None where the other has none of its version."""
+    rebuilt = fold.fingerprints()
+    unequal = {each.name for each in differences(rebuilt, other.shown)}
     rows = []
     for projection in ALL:
         name = projection.name
         view, stopped = rebuilt.views.get(name), fold.stopped.get(name)
+        compared = other.versions.get(name) == projection.version
         rows.append(
             {
                 "projection": name,
                 "version": projection.version,
-                "bytes": None if view is None else len(view),
-                "sha256": None if view is None else sha256(view).hexdigest(),
-                "equal": name not in unequal if name in names else None,
+                "bytes": None if view is None else view.size,
+                "sha256": None if view is None else view.sha256,
+                "equal": name not in unequal if compared else None,
                 "stopped": None if stopped is None else str(stopped),
             }
         )
@@ -78,47 +82,33 @@ def _short(value: Json) -> Json:
     return f"{value[:_DIGEST]}..." if isinstance(value, str) and len(value) == 64 else value
 
 
-async def _rebuild(source: Source) -> tuple[Fold, Snapshot, str]:
+async def _rebuild(source: Source) -> tuple[Fold, _Other]:
     async with open_store(store_of(source.file, source.store)) as log:
-        live = None if source.store is not None else await _live(source, log)
-        until = await log.head() if live is None else live.position
+        live = None if source.store is not None else await _live(source)
+        until = await log.head() if live is None else live.shown.position
         with progress_of("folding the log") as progress:
             fold = await fold_all(log, until=until, progress=progress)
         if live is not None:
-            return fold, live, _LIVE
+            return fold, live
         with progress_of("folding it once more") as progress:
-            return fold, await fold_alone(log, until=until, progress=progress), _SECOND
+            again = await fold_alone(log, until=until, progress=progress)
+        versions = {each.name: each.version for each in ALL}
+        return fold, _Other(_SECOND, again.fingerprints(), versions)
 
 
-async def _live(source: Source, log: EventLog) -> Snapshot | None:
-    """The views of the healer that runs, at a position at which the log stood still; None when no
-    healer runs, or its log never stands still."""
+async def _live(source: Source) -> _Other | None:
+    """What the healer that runs shows; None when none does."""
     client = Client(config_in(source.file))
-    for _ in range(_TRIES):
-        before = await log.head()
-        try:
-            views = await asyncio.to_thread(_ask, client)
-        except NoHealerError:
-            return None
-        if await log.head() == before:
-            shown = {name: canonical(view) for name, view in views.items()}
-            return Snapshot(before, MappingProxyType(shown))
-    return None
-
-
-def _ask(client: Client) -> dict[str, Json]:
-    """The views that the API shows as they are."""
-    records: list[Json] = []
-    cursor = ""
-    while True:
-        page = client.get(f"/history?limit={_PAGE}{cursor}")
-        records += page["records"]
-        if page["next"] is None:
-            break
-        cursor = f"&cursor={page['next']}"
-    return {
-        "stats": client.get("/stats"),
-        "history": records,
-        "active": client.get("/active")["active"],
-        "playbook_stats": client.get("/playbook-stats")["playbook_stats"],
+    try:
+        # A long history takes its time.
+        answer = await asyncio.to_thread(client.get, "/views", within=None)
+    except NoHealerError:
+        return None
+    views = answer["views"]
+    shown = {
+        each["view"]: Fingerprint(each["bytes"], each["sha256"])
+        for each in views
+        if each["sha256"] is not None
     }
+    found = Fingerprints(answer["position"], MappingProxyType(shown))
+    return _Other(_LIVE, found, {each["view"]: each["version"] for each in views})

@@ -14,6 +14,8 @@ from healer.api import view
 from healer.api.listener import ListenError, listen_on
 from healer.bootstrap import Healer
 from healer.domain.health import Health
+from projections import ALL
+from replay.rebuild import rebuild
 from tests.conftest import Until
 from tests.projections.build import random_log
 
@@ -49,6 +51,25 @@ async def test_statistics_have_the_fields_of_the_document(client: httpx.AsyncCli
         "successful_healings", "failed_healings", "success_rate", "active_healings",
         "playbook_stats",
     } <= stats.keys()  # fmt: skip
+
+
+async def test_what_is_shown_can_be_compared_with_a_rebuild(
+    client: httpx.AsyncClient, healer: Healer
+) -> None:
+    await healer.log.append([each.event for each in random_log(Random(7), issues=30)])
+    await healer.views.caught_up()
+    shown = (await client.get(f"{PREFIX}/views")).json()
+    rebuilt = (await rebuild(healer.log, until=shown["position"])).fingerprints()
+    assert shown["views"] == [
+        {
+            "view": projection.name,
+            "version": projection.version,
+            "bytes": rebuilt.views[projection.name].size,
+            "sha256": rebuilt.views[projection.name].sha256,
+            "stopped": None,
+        }
+        for projection in ALL
+    ]
 
 
 async def test_every_view_answers_before_anything_happened(client: httpx.AsyncClient) -> None:

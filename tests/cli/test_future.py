@@ -66,6 +66,9 @@ def test_the_daemon_heals_on_and_says_what_it_cannot_show(house: House, until: U
     told = house.get("/network-healer/stats")
     assert told.status_code == 503
     assert TOPIC in told.json()["detail"]
+    views = {each["view"]: each for each in house.get("/network-healer/views").json()["views"]}
+    assert (views["stats"]["bytes"], views["stats"]["sha256"]) == (None, None)
+    assert TOPIC in views["stats"]["stopped"]
     ready = house.get("/readyz")
     assert ready.status_code == 503
     assert any(TOPIC in why for why in ready.json()["reasons"])

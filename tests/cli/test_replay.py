@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from projections import ALL
 from replay.issue import find, tell
 from tests.cli.conftest import House, environment
 from tests.conftest import ROOT, Processes, Until
@@ -191,13 +192,37 @@ def test_with_a_healer_a_rebuild_is_compared_with_what_it_shows(house: House, un
     )
     found = house.json("replay", "rebuild")
     assert (found["compared_with"], found["equal"]) == ("the healer that runs", True)
-    compared = {each["projection"] for each in found["projections"] if each["equal"]}
-    assert compared == {"stats", "history", "active", "playbook_stats"}
+    assert all(each["equal"] for each in found["projections"])
+    assert {each["projection"] for each in found["projections"]} == {each.name for each in ALL}
     story = house.json("replay", "issue", issue["issue_id"][:12])
     assert {**story, "events": None} == {**issue, "events": None}
     assert any(each["state"] == "component" for each in story["events"])
     assert house.stop(process) == 0
     assert house.json("replay", "rebuild")["compared_with"] == "a second fold"
+
+
+def test_a_projection_that_shows_what_the_log_does_not_say_is_named(
+    house: House, until: Until
+) -> None:
+    process = house.serve(until)
+    house.json("pause", "--reason", "storm")
+    with closing(sqlite3.connect(house.directory / "healer.db")) as file, file:
+        file.execute("DROP TRIGGER event_is_never_updated")
+        file.execute(
+            "UPDATE event SET body = CAST(replace(body, 'storm', 'quiet') AS BLOB) "
+            "WHERE topic = 'fleet.paused.v1'"
+        )
+    ran = house.run("replay", "rebuild")
+    found = json.loads(ran.stdout)
+    assert (ran.returncode, found["compared_with"], found["equal"]) == (
+        1,
+        "the healer that runs",
+        False,
+    )
+    assert [each["projection"] for each in found["projections"] if not each["equal"]] == ["pause"]
+    shown = house.run("replay", "rebuild", "-o", "table")
+    assert (shown.returncode, shown.stdout.splitlines()[-1]) == (1, "NOT EQUAL: pause")
+    assert house.stop(process) == 0
 
 
 def test_a_log_that_is_whole_is_verified(tmp_path: Path, store: str) -> None:

@@ -35,8 +35,9 @@ ACTING: Final = (
 )  # fmt: skip
 READING: Final = (
     "/stats", "/history", "/history/{}", "/active", "/playbook-stats", "/recommendations/{}",
-    "/components", "/components/{}", "/playbooks", "/routes", "/mttr", "/issues", "/issues/{}",
-    "/events", "/cloudevents", "/span", "/at", "/openapi.json", "/nothing", "/static/{}",
+    "/components", "/components/{}", "/playbooks", "/routes", "/mttr", "/views", "/issues",
+    "/issues/{}", "/events", "/cloudevents", "/span", "/at", "/openapi.json", "/nothing",
+    "/static/{}",
 )  # fmt: skip
 _FIELDS: Final = (
     "component_name", "port", "issue_type", "severity", "dry_run", "skip", "playbooks", "reason",

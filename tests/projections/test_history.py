@@ -12,7 +12,14 @@ from healer.domain.playbook import PlaybookOutcome, Settlement, StepResult
 from healer.domain.spec import IssueType
 from projections.active import ACTIVE
 from projections.fold import Fold
-from projections.history import HISTORY, HistoryQuery, HistoryQueryError, page
+from projections.history import (
+    HISTORY,
+    HistoryQuery,
+    HistoryQueryError,
+    page,
+    pages,
+    shown,
+)
 from tests.projections.build import START, Log, heal, logs, process, view_of
 
 
@@ -169,3 +176,20 @@ def test_an_active_issue_tells_what_is_being_done():
     assert (entry["since"], entry["withheld"]) == ("2026-03-01T12:00:00.000000Z", "backoff")
     issue.fail()
     assert view_of(ACTIVE, log.facts) == []
+
+
+@given(facts=logs(), data=st.data())
+def test_pages_are_those_of_when_they_were_asked_for_whatever_happens_between_them(facts, data):
+    cut = data.draw(st.integers(0, len(facts)))
+    size = data.draw(st.integers(1, 4))
+    step = data.draw(st.integers(0, 9))
+    fold, later = Fold([HISTORY]), facts[cut:]
+    fold.apply(facts[:cut])
+    then = fold.view("history")
+    told = []
+    for records in pages(fold.state("history"), fold.position, size):
+        assert len(records) <= size
+        told += records
+        fold.apply(later[:step])
+        del later[:step]
+    assert [shown(record) for record in told] == then

@@ -75,6 +75,22 @@ def test_live_views_equal_rebuilt_ones_byte_for_byte(seed, data):
     asyncio.run(scenario())
 
 
+async def test_views_are_compared_at_one_position_while_the_log_goes_on():
+    facts = random_log(Random(11), issues=250)
+    begun = len(facts) - 400
+    log = MemoryLog(facts[:begun])
+    async with following(log) as live:
+        await live.caught_up()
+        asked = asyncio.create_task(live.fingerprints())
+        for recorded in facts[begun:]:
+            await log.append([recorded.event])
+            await live.reached(recorded.position)
+        found = await asked
+        assert found.position < live.position == len(facts)
+        assert found == (await rebuild(log, until=found.position)).fingerprints()
+        assert await live.fingerprints() == (await rebuild(log)).fingerprints()
+
+
 async def test_notices_are_used_as_they_come_without_reading_again():
     log, told = MemoryLog(), Log()
     async with following(log) as live:
@@ -244,6 +260,7 @@ async def test_an_event_that_cannot_be_read_stops_those_that_need_it_and_no_othe
         await asyncio.gather(running, return_exceptions=True)
         assert set(live.stopped) == {each.name for each in ALL} - set(sound.names)
         assert live.snapshot().views == sound.snapshot().views
+        assert (await live.fingerprints()).views == sound.fingerprints().views
         for stopped in live.stopped.values():
             assert (stopped.position, "health_changed" in str(stopped)) == (spoiled, True)
         again = await rebuild(log)

@@ -20,7 +20,7 @@ async def test_a_rebuilt_world_equals_the_live_one_and_tells_its_progress():
     live.apply(facts)
     steps: list[tuple[int, int]] = []
     fold = await rebuild(MemoryLog(facts), progress=lambda *step: steps.append(step))
-    assert differences(fold.snapshot(), live.snapshot()) == []
+    assert differences(fold.fingerprints(), live.fingerprints()) == []
     assert steps[0] == (0, len(facts))
     assert steps[-1] == (len(facts), len(facts))
 
@@ -46,7 +46,7 @@ def test_a_view_that_differs_is_named():
     theirs.apply(facts)
     shelf = theirs.state("history").shelf
     shelf.add(next(shelf.newest(Wanted()))._replace(position=1))
-    [difference] = differences(ours.snapshot(), theirs.snapshot())
+    [difference] = differences(ours.fingerprints(), theirs.fingerprints())
     assert difference.name == "history"
     assert difference.live != difference.rebuilt
 
@@ -57,7 +57,7 @@ def test_views_of_different_positions_are_not_compared():
     ours.apply(facts)
     theirs.apply(facts[:-1])
     with pytest.raises(ValueError, match="cannot compare views of position"):
-        differences(ours.snapshot(), theirs.snapshot())
+        differences(ours.fingerprints(), theirs.fingerprints())
 
 
 @pytest.fixture(scope="module")

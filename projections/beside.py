@@ -105,7 +105,7 @@ async def _fold(
 
     def step() -> bool:
         for _ in range(_BATCHES):
-            batch = next(batches, None)
+            batch = None if enough() else next(batches, None)
             if batch is None:
                 return False
             fold.consume(*batch)
@@ -114,7 +114,7 @@ async def _fold(
     # One thread, so that the loop gets its turns.
     with ThreadPoolExecutor(1, thread_name_prefix="healer-fold") as thread, _uncollected():
         try:
-            while not enough() and await loop.run_in_executor(thread, step):
+            while await loop.run_in_executor(thread, step):
                 progress(fold.position)
         finally:
             thread.submit(batches.close)

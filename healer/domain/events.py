@@ -336,7 +336,8 @@ class IssueTakenOver(IssueEvent):
 
 class IssueVerified(IssueEvent):
     """Cured, and seen to be. `healed_by` is the playbook after which it was, None when it recovered
-    by itself. `resolved_in` is the seconds since the first evidence."""
+    by itself, or behind a playbook that failed. `resolved_in` is the seconds since the first
+    evidence."""
 
     TOPIC: ClassVar[str] = "issue.verified.v1"
     healed_by: str | None

@@ -381,7 +381,10 @@ class NetworkIssue(Aggregate):
             "no healthy verification was recorded after the last step",
         )
         assert seen is not None
-        self._fact(fact.IssueVerified, stamp, healed_by=seen.after, resolved_in=resolved_in)
+        completed = bool(self.finished) and self.finished[-1][1] is PlaybookOutcome.COMPLETED
+        # What failed has cured nothing, whatever is seen behind it.
+        healed_by = seen.after if completed else None
+        self._fact(fact.IssueVerified, stamp, healed_by=healed_by, resolved_in=resolved_in)
 
     def fail(self, reason: str, *, resolved_in: float, stamp: Stamp) -> None:
         """End it as not cured."""

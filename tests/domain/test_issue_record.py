@@ -243,6 +243,13 @@ TOLD: dict[str, tuple[tuple[str, ...], str, dict[str, Any], type[IssueEvent], di
         fact.IssueVerified,
         {"healed_by": "plain", "resolved_in": 1.5},
     ),
+    "verify behind a playbook that failed": (
+        (*ACTING, "fail_step", "finish_playbook", "see_healthy"),
+        "verify",
+        {"resolved_in": 1.5},
+        fact.IssueVerified,
+        {"healed_by": None, "resolved_in": 1.5},
+    ),
     "verify what recovered by itself": (
         (*DIAGNOSED, "see_healthy"),
         "verify",

@@ -6,14 +6,21 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from healer.api.view import Views
-from healer.domain.events import ApprovalRequested, FleetPaused, MaintenanceStarted
+from healer.domain.events import (
+    ApprovalRequested,
+    FleetPaused,
+    MaintenanceStarted,
+    ProcessAdopted,
+)
 from healer.domain.policy import Withhold
+from healer.domain.process import ProcessIdentity
 from healer.domain.spec import IssueType, Mode
 from healer.engine import ComponentStatus, HealReport, PlannedStep
 from healer.errors import StoreError
 from projections.components import Components, maintenance_view
 from projections.pause import pause_view
 from projections.projection import Json, ProjectionStoppedError
+from projections.record import instant
 
 __all__ = ["component", "healed", "maintenance", "mode", "pause", "planned"]
 
@@ -75,6 +82,25 @@ def maintenance(window: MaintenanceStarted | None) -> Json:
     return maintenance_view(window)
 
 
+def _process(process: ProcessIdentity | None, adopted: ProcessAdopted | None) -> Json:
+    """The process that is held now; since when and by what proof as the log says of this one."""
+    if process is None:
+        return None
+    if adopted is not None and _place(adopted.process) != _place(process):
+        adopted = None
+    return {
+        **process.model_dump(mode="json"),
+        "proof": adopted.proof.value if adopted else None,
+        "launch_id": adopted.launch_id if adopted else None,
+        "since": instant(adopted.timestamp) if adopted else None,
+    }
+
+
+def _place(process: ProcessIdentity) -> tuple[str, int, int]:
+    # What is folded are light events, which equal no real ones.
+    return process.boot_id, process.pid, process.start_ticks
+
+
 def component(views: Views, status: ComponentStatus, withheld: Withhold | None) -> dict[str, Json]:
     """A component as it is now, over what the log remembers of it."""
     record = None
@@ -94,7 +120,8 @@ def component(views: Views, status: ComponentStatus, withheld: Withhold | None) 
         "in_maintenance": status.maintenance is not None,
         "maintenance": maintenance(status.maintenance),
         "last_probe": status.last_probe.model_dump(mode="json") if status.last_probe else None,
-        "process": process.model_dump(mode="json") if process else None,
+        "last_look": instant(status.last_look),
+        "process": _process(process, record.adopted if record else None),
         "open_issue": status.issue.id if status.issue else (holder.issue if holder else None),
         "issue_state": status.issue.state.value if status.issue else None,
         "awaits_approval": status.issue is not None

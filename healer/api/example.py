@@ -139,6 +139,7 @@ COMPONENT: Final = Model(
         "failures": 2,
         "last_change": _TIME,
         "last_probe": None,
+        "last_look": _TIME,
         "process": None,
         "in_maintenance": False,
         "maintenance": None,

@@ -72,7 +72,16 @@ def _print_pause(paused: dict[str, Any] | None) -> None:
 
 
 def _print(components: list[dict[str, Any]], *, live: bool) -> None:
-    columns = ("component", "health", "mode", "address", "process", "open issue", "now")
+    columns = (
+        "component",
+        "health",
+        "mode",
+        "address",
+        "process",
+        "open issue",
+        "last look",
+        "now",
+    )
     issues = short_ids([component["open_issue"] for component in components])
     print_table(
         "Components" if live else "Components, as the log last saw them (no healer runs)",
@@ -85,13 +94,20 @@ def _print(components: list[dict[str, Any]], *, live: bool) -> None:
                 f"{component['host']}:{component['port']}",
                 _process(component["process"]),
                 issue,
+                _look(component),
                 _now(component),
             )
             for component, issue in zip(components, issues, strict=True)
         ],
-        spare=("process", "open issue"),
+        spare=("process", "open issue", "last look"),
         none="none; `healer.yaml` names them" if live else "none: no healer has run on this log",
     )
+
+
+def _look(component: dict[str, Any]) -> str | None:
+    """When the healer that runs looked last, to the second."""
+    instant = component.get("last_look")
+    return None if instant is None else f"{instant[:19]}Z"
 
 
 def _now(component: dict[str, Any]) -> str | None:

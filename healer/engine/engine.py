@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Final
 
 import structlog
@@ -87,8 +88,9 @@ class HealReport:
 
 @dataclass(frozen=True, slots=True)
 class ComponentStatus:
-    """A component as the healer sees it now. `maintenance` is the window that is open, `holder` the
-    other node that heals it: this one stands by."""
+    """A component as the healer sees it now. `maintenance` is the window that is open, `last_probe`
+    what the last look saw and `last_look` when that was, None before the first since the start;
+    `holder` is the other node that heals it: this one stands by."""
 
     name: str
     host: str
@@ -98,6 +100,7 @@ class ComponentStatus:
     maintenance: MaintenanceStarted | None
     process: ProcessIdentity | None
     last_probe: ProbeResult | None
+    last_look: datetime | None
     issue: NetworkIssue | None
     healing: bool
     holder: Holder | None = None
@@ -339,6 +342,7 @@ class Engine:
             maintenance=component.maintenance if keeper.maintenance_left() else None,
             process=process.identity if process is not None and not process.gone() else None,
             last_probe=keeper.watch.last_probe,
+            last_look=keeper.watch.last_look,
             issue=keeper.heal.issue if keeper.heal else None,
             healing=keeper.heal is not None and keeper.heal.acting,
             holder=keeper.standby.holder,

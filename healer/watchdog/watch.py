@@ -10,6 +10,7 @@ import asyncio
 import ipaddress
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 import structlog
@@ -66,6 +67,7 @@ class Watch:
         self._thresholds = Thresholds(spec.failure_threshold, spec.success_threshold)
         self.state = HealthState()
         self.last_probe: ProbeResult | None = None
+        self.last_look: datetime | None = None
         self._first_bad: float | None = None
         self._local: bool | None = None
         self._proven: frozenset[int] | None = None
@@ -178,6 +180,7 @@ class Watch:
         begun = self._clock.monotonic()
         result = await self._instance.prober.probe(self._instance.spec, self._instance.port)
         self.last_probe = result
+        self.last_look = self._clock.now()
         if result.outcome is Outcome.UNHEALTHY and self._first_bad is None:
             self._first_bad = begun
         return result

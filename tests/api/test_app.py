@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from datetime import UTC, datetime
 from random import Random
 from typing import Any
 
@@ -15,6 +16,7 @@ from healer.api.listener import ListenError, listen_on
 from healer.bootstrap import Healer
 from healer.domain.health import Health
 from projections import ALL
+from projections.record import instant
 from replay.rebuild import rebuild
 from tests.conftest import Until
 from tests.projections.build import random_log
@@ -473,6 +475,22 @@ async def test_the_healer_that_stops_answers_before_it_goes(
 # What there is
 
 
+async def test_the_last_look_is_known_to_who_looks_and_not_to_the_log(
+    client: httpx.AsyncClient, healer: Healer, until: Until
+) -> None:
+    async def looked() -> Any:
+        return (await client.get(f"{PREFIX}/components/chat_api")).json()["last_look"]
+
+    before = datetime.now(UTC)
+    assert await looked() is None
+    await healthy(client, healer, until)
+    first = await looked()
+    assert datetime.fromisoformat(first) >= before
+    await until.soon(lambda: instant(healer.engine.status("chat_api").last_look) != first)
+    assert await looked() > first
+    assert all("last_look" not in each for each in healer.views.view("components"))
+
+
 async def test_a_component_playbooks_routes_and_times_are_shown(
     client: httpx.AsyncClient, healer: Healer, until: Until
 ) -> None:
@@ -480,6 +498,8 @@ async def test_a_component_playbooks_routes_and_times_are_shown(
     await post(client, "heal", CRASHED)
     shown = (await client.get(f"{PREFIX}/components/chat_api")).json()
     assert (shown["name"], shown["health"], shown["mode"]) == ("chat_api", "healthy", "act")
+    [adopted, *_] = healer.views.view("components")
+    assert adopted["process"].items() <= shown["process"].items()
     missing = await client.get(f"{PREFIX}/components/nobody")
     assert (missing.status_code, missing.json()["title"]) == (404, "Unknown component")
 

@@ -306,7 +306,6 @@ BUGS: Final[dict[str, tuple[_Planting, ...]]] = {
     "a spent budget is never re-armed": (_gate_with(_never_again("budget_spent")),),
     "a pause is overlooked": (_gate_with(_of_fleet(paused=False)),),
     "a window is overlooked": (_gate_with(_of_fleet(maintenance=False)),),
-    "a window is so long by the wall clock": ((Window, "left", _window_by_wall),),
     "nobody says that a window is over": ((Keeper, "_end_windows", _waits_for_ever),),
     "a dependency is overlooked": (_gate_with(_of_fleet(blocked_by=None)),),
     "observe acts": ((Patient, "mode", property(lambda _self: Mode.ACT)),),
@@ -335,6 +334,7 @@ LONG_BUGS: Final[dict[str, tuple[_Planting, ...]]] = {
     "a healthy stretch is measured without its days": (
         (Ledger, "became_unhealthy", _rested_without_days),
     ),
+    "a window is so long by the wall clock": ((Window, "left", _window_by_wall),),
     "a window is measured without its days": ((Window, "left", _window_by_time_of_day),),
     "a clock of 32 bits": ((FakeClock, "monotonic", _of_32_bits),),
 }

@@ -48,6 +48,7 @@ PARTS: Final = {
     "store": Part(
         modules=("healer/store/*.py",),
         tests=(
+            "tests/store/test_answer.py",
             "tests/store/test_archive.py",
             "tests/store/test_checkpoint.py",
             "tests/store/test_codec.py",

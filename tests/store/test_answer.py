@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import threading
 from contextvars import ContextVar
 
@@ -73,3 +74,12 @@ async def test_ringing_for_a_loop_that_is_gone_does_nothing() -> None:
 
     await asyncio.to_thread(leave_alone)
     assert heard == []
+
+
+async def test_a_program_that_is_started_has_no_part_in_it() -> None:
+    bell = Bell(asyncio.get_running_loop())
+    seen = subprocess.run(  # noqa: ASYNC221 - in nobody's way
+        ["ls", "-l", "/proc/self/fd"], close_fds=False, capture_output=True, text=True, check=True
+    )
+    bell.close()
+    assert "eventfd" not in seen.stdout

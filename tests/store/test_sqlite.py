@@ -17,7 +17,7 @@ import pytest
 from healer.errors import IssueConflictError, StoreBusyError, StoreError
 from healer.store import SqliteLog
 from healer.store.chain import genesis, link
-from healer.store.codec import Codec
+from healer.store.codec import Codec, Encoded
 from healer.store.connection import connect
 from healer.store.ledger import Ledger, require_log
 from healer.store.lock import Lock
@@ -119,6 +119,40 @@ async def test_the_threads_of_a_log_have_names_and_end_with_it(file: Path) -> No
         names = {thread.name.rstrip("_01") for thread in set(threading.enumerate()) - before}
         assert names == {"healer-log-writer", "healer-log-reader"}
     assert set(threading.enumerate()) <= before
+
+
+def entry(*versions: int) -> list[Encoded]:
+    return [
+        Codec().encode(factory.playbook_started(stream="i1", version=each)) for each in versions
+    ]
+
+
+DETECTED = Codec().encode(factory.issue_detected(stream="i2"))
+
+
+@pytest.mark.parametrize(
+    "group",
+    [
+        [entry(1)],
+        [entry(1), entry(2)],
+        [entry(1, 2)],
+        [entry(1), entry(2, 3), entry(4)],
+        [[DETECTED]],
+        [[DETECTED], entry(1)],
+    ],
+    ids=["one", "two", "two in one", "four", "an issue", "an issue and one"],
+)
+def test_what_is_committed_together_is_all_there(file: Path, group: list[list[Encoded]]) -> None:
+    events = [encoded for entry in group for encoded in entry]
+    with (
+        closing(Ledger(file, Codec(), lambda: "log-1")) as ledger,
+        closing(connect(file, writing=False)) as reading,
+    ):
+        assert ledger.append(group)[-1] == len(events)
+        found = select(reading, Codec(), after=0, limit=10)
+        assert [each.event for each in found] == [encoded.event for encoded in events]
+        claims = reading.execute("SELECT issue FROM open_issue").fetchall()
+        assert claims == [("i2",)] * (DETECTED in events)
 
 
 def test_a_checkpoint_of_the_file_empties_the_wal(file: Path) -> None:

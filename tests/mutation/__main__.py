@@ -1,6 +1,6 @@
 """Plant every mistake that mutmut knows in one part of the house, and count which are noticed.
 
-    python -m tests.mutation [domain|identity|store|verifier ...] [--children N] [--json]
+    python -m tests.mutation [domain|identity|postgres|store|verifier ...] [--children N] [--json]
     python -m tests.mutation domain --function 'healer.domain.issue.*'   only these
 
 The score is raw: mistakes that no test reaches, and those that change nothing that can be seen,
@@ -14,16 +14,20 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 import orjson
 
 from tests.mutation.part import PARTS, Part
+from tests.store.cluster import SHARED, Cluster, find_programs
 
 ROOT: Final = Path(__file__).parents[2]
 SURVIVORS: Final = Path(__file__).with_name("survivors")
@@ -90,6 +94,26 @@ def copy(into: Path, part: Part) -> None:
         )
 
 
+@contextmanager
+def environment(directory: Path, part: Part) -> Iterator[dict[str, str]]:
+    """That of the tests: a server runs for as long as it is used, where the part wants one."""
+    common = {**os.environ, "HYPOTHESIS_STORAGE_DIRECTORY": str(directory / ".hypothesis")}
+    if not part.server:
+        yield common
+        return
+    programs = find_programs()
+    if programs is None:
+        raise SystemExit("initdb is neither in PATH nor below /usr/lib/postgresql")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    cluster = Cluster(programs, port)
+    try:
+        cluster.start()
+        yield {**common, SHARED: f"{port}:{cluster.directory}"}
+    finally:
+        cluster.remove()
+
+
 def verdicts(directory: Path) -> dict[str, int | None]:
     """Each mistake by its name, with the exit code of its tests (33: no test reaches it)."""
     return {
@@ -122,13 +146,15 @@ def run(name: str, arguments: argparse.Namespace) -> bool:
     directory = Path(tempfile.mkdtemp(prefix=f"healer-mutants-{name}-"))
     try:
         copy(directory, PARTS[name])
-        environment = {**os.environ, "HYPOTHESIS_STORAGE_DIRECTORY": str(directory / ".hypothesis")}
         command = [MUTMUT, "run", "--max-children", str(arguments.children), *arguments.function]
         if PARTS[name].kills:
             command = [*_APART, *_INIT, *command]
-        with (directory / "output").open("wb") as output:
+        with (
+            (directory / "output").open("wb") as output,
+            environment(directory, PARTS[name]) as env,
+        ):
             ended = subprocess.run(
-                command, cwd=directory, env=environment, stdout=output, stderr=output, check=False
+                command, cwd=directory, env=env, stdout=output, stderr=output, check=False
             )
         found = verdicts(directory)
         if ended.returncode or not any(code is not None for code in found.values()):

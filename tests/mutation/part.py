@@ -21,6 +21,8 @@ class Part:
     kills: bool = False
     """Whether a mistake in it might end the wrong process: it is tried in a PID namespace, from
     which no process of the machine can be reached."""
+    server: bool = False
+    """Whether the tests ask for a PostgreSQL: one is started for all, which no test may stop."""
 
 
 _IDENTITY: Final = (
@@ -68,6 +70,56 @@ PARTS: Final = {
         without=("tests/store/test_open_issues.py::test_rows_are_what_is_stored",),
         # The store on a server is no part of this, and a server a mistake takes too long.
         words="not [postgresql] and not [postgresql- and not -postgresql",
+    ),
+    "postgres": Part(
+        # What decides who may append, and what an append is; the others are not tried yet.
+        modules=tuple(
+            f"healer/store/postgres/{name}.py"
+            for name in ("connection", "lease", "ledger", "node", "place", "plan")
+        ),
+        tests=(
+            "tests/store/test_archive.py",
+            "tests/store/test_contract.py",
+            "tests/store/test_lease.py",
+            "tests/store/test_open_issues.py",
+            "tests/store/test_plan.py",
+            "tests/store/test_postgres.py",
+            "tests/store/test_postgres_archive.py",
+            "tests/store/test_postgres_checkpoint.py",
+            "tests/store/test_postgres_fold.py",
+            "tests/store/test_postgres_place.py",
+            "tests/store/test_url.py",
+        ),
+        words="(postgres or lease or plan or url) and not sqlite and not memory",
+        without=(
+            *(
+                f"tests/store/test_postgres.py::{test}"
+                for test in (
+                    # They stop the server, or change it for all databases.
+                    "test_a_crash_of_the_server_in_mid_run_loses_and_doubles_nothing",
+                    "test_an_outage_beyond_the_patience_is_told_and_ends_without_a_human",
+                    "test_closing_in_an_outage_waits_for_nothing",
+                    "test_a_server_that_would_lose_events_is_refused",
+                    "test_a_commit_is_durable_whatever_the_role_is_set_to",
+                    "test_a_role_that_may_only_append_is_enough",
+                    # They take long.
+                    "test_killing_a_node_loses_nothing_and_stops_nobody",
+                    "test_a_node_that_freezes_in_mid_append_does_not_stop_the_others",
+                )
+            ),
+            *(
+                f"tests/store/test_postgres_archive.py::{test}"
+                for test in (
+                    "test_killed_anywhere_it_is_done_or_nothing_has_happened",
+                    "test_only_the_owner_archives_and_whoever_reads_events_reads_archives",
+                    "test_as_a_person_types_it",
+                )
+            ),
+            "tests/store/test_postgres_checkpoint.py::test_an_outage_while_it_signs_costs_nothing",
+            # It asks whether a log follows a protocol, into which mutmut puts names of its own.
+            "tests/store/test_open_issues.py::test_rows_are_what_is_stored",
+        ),
+        server=True,
     ),
     "verifier": Part(
         modules=tuple(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 import sqlite3
 from abc import ABC, abstractmethod
@@ -180,7 +181,7 @@ class Databases:
         """The URL of a new one; `template` is the URL of what it begins as."""
         import psycopg
 
-        name = f"archived_{next(_numbers)}"
+        name = f"archived_{os.getpid()}_{next(_numbers)}"
         like = template and template.partition("///")[2].partition("?")[0]
         with psycopg.connect(self._cluster.url("postgres"), autocommit=True) as connection:
             said = f"CREATE DATABASE {name}" + (f" TEMPLATE {like}" if like else "")

@@ -12,10 +12,14 @@ from typing import Any, Final
 
 import psutil
 
-__all__ = ["PASSWORD", "Cluster", "find_programs"]
+__all__ = ["PASSWORD", "SHARED", "Cluster", "find_programs"]
 
 PASSWORD: Final = "s3cr3t%&/x"  # noqa: S105 - of a server that lives as long as its test
 """Wanted over TCP only."""
+
+SHARED: Final = "HEALER_TEST_SERVER"
+"""Names a server, as PORT:DIRECTORY, that several runs of tests use one after the other: to plant a
+mistake takes less than to start one. No test may stop it or change what belongs to all of it."""
 
 _OWNERS: Final = ("postgres", "nobody")
 _SETTINGS: Final = """
@@ -46,12 +50,18 @@ def find_programs() -> Path | None:
 class Cluster:
     """A server on a unix socket and, with a password, on 127.0.0.1:`port`.
 
-    PostgreSQL refuses to run as root; then it runs as a user who owns nothing else here.
+    PostgreSQL refuses to run as root; then it runs as a user who owns nothing else here. With
+    `running`, the directory of one that somebody else started and will remove.
     """
 
-    def __init__(self, programs: Path, port: int, *, tcp: bool = True) -> None:
+    def __init__(
+        self, programs: Path, port: int, *, tcp: bool = True, running: Path | None = None
+    ) -> None:
         self.port = port
         self._programs = programs
+        if running is not None:
+            self.directory = running
+            return
         # Not below pytest's directory, which only we may enter; and a socket's path must be short.
         self.directory = Path(tempfile.mkdtemp(prefix="healer-pg-"))
         self._as: dict[str, Any] = {}

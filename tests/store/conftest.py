@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.store.cluster import Cluster, find_programs
+from tests.store.cluster import SHARED, Cluster, find_programs
 
 _numbers = itertools.count(1)
 
@@ -21,6 +22,10 @@ def cluster(free_ports: Callable[[int], list[int]]) -> Iterator[Cluster]:
     programs = find_programs()
     if programs is None:
         pytest.skip("initdb is neither in PATH nor below /usr/lib/postgresql")
+    if shared := os.environ.get(SHARED):
+        port, _, directory = shared.partition(":")
+        yield Cluster(programs, int(port), running=Path(directory))
+        return
     cluster = Cluster(programs, free_ports(1)[0])
     try:
         cluster.start()
@@ -34,7 +39,7 @@ def database(cluster: Cluster) -> Iterator[str]:
     """The URL of an empty database, for this test alone."""
     import psycopg
 
-    name = f"log_{next(_numbers)}"
+    name = f"log_{os.getpid()}_{next(_numbers)}"
     with psycopg.connect(cluster.url("postgres"), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}".encode())
     yield cluster.url(name)

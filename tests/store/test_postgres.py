@@ -419,16 +419,21 @@ async def test_closing_in_an_outage_waits_for_nothing(cluster: Cluster, database
             await asyncio.to_thread(cluster.start)
 
 
+def take_back_the_third(url: str) -> None:
+    """As a copy of the log has it that is one event behind."""
+    with owner(url) as connection:
+        connection.execute("ALTER TABLE healer.event DISABLE TRIGGER USER")
+        connection.execute("DELETE FROM healer.event WHERE position = 3")
+        connection.execute(
+            "UPDATE healer.head SET position = 2, "
+            "hash = (SELECT hash FROM healer.event WHERE position = 2)"
+        )
+
+
 async def test_a_database_that_went_back_in_time_is_not_appended_to(database: str) -> None:
     async with node(database) as log:
         await log.append([started("i1", version) for version in (1, 2, 3)])
-        with owner(database) as connection:
-            connection.execute("ALTER TABLE healer.event DISABLE TRIGGER USER")
-            connection.execute("DELETE FROM healer.event WHERE position = 3")
-            connection.execute(
-                "UPDATE healer.head SET position = 2, "
-                "hash = (SELECT hash FROM healer.event WHERE position = 2)"
-            )
+        take_back_the_third(database)
         cut_connections(database)
         for _ in range(2):
             with pytest.raises(
@@ -437,6 +442,37 @@ async def test_a_database_that_went_back_in_time_is_not_appended_to(database: st
                 await log.append([started("i1", 3)])
         assert log.broken == "event 3 was acknowledged and is missing"
         assert await log.head() == 2
+
+
+@pytest.mark.parametrize(("further", "lost"), [(1, False), (1, True), (3, True)])
+async def test_a_database_that_went_back_in_time_and_on_is_not_appended_to(
+    database: str, further: int, lost: bool
+) -> None:
+    async with node(database) as log:
+        await log.append([started("i1", version) for version in (1, 2, 3)])
+        take_back_the_third(database)
+        async with node(database) as other:
+            await other.append([started("i2", 1 + n) for n in range(further)])
+        if lost:
+            cut_connections(database)
+        said = "event 3 is not the one that was acknowledged"
+        for _ in range(2):
+            with pytest.raises(StoreError, match=f"^cannot append to .*: {said}; the log can"):
+                await log.append([started("i1", 3)])
+        assert log.broken == said
+        assert await log.head() == 2 + further
+
+
+async def test_a_node_that_lost_its_connection_goes_on_behind_what_others_wrote(
+    database: str,
+) -> None:
+    async with node(database) as log:
+        await log.append([started("i1", 1)])
+        cut_connections(database)
+        async with node(database) as other:
+            await other.append([started("i2", 1), started("i2", 2)])
+        assert await log.append([started("i1", 2)]) == 4
+        assert log.broken is None
 
 
 # --- opening -------------------------------------------------------------------------------------
@@ -493,16 +529,84 @@ def test_a_server_that_would_lose_events_is_refused(cluster: Cluster, database: 
             connection.execute("ALTER SYSTEM SET fsync = off")
             connection.execute("SELECT pg_reload_conf()")
             Until()(lambda: _setting(database, "fsync") == "off")
-            assert "fsync=off and would lose acknowledged events" in refusal(database)
+            said = "fsync=off and would lose acknowledged events in a power cut; allowed: on"
+            assert refusal(database).endswith(f": the server runs with {said}")
+            # Who only reads acknowledges nothing.
+            assert "it is empty" in refusal(database, read_only=True)
         finally:
             connection.execute("ALTER SYSTEM RESET fsync")
             connection.execute("SELECT pg_reload_conf()")
             Until()(lambda: _setting(database, "fsync") == "on")
 
 
+def test_only_who_writes_is_refused_where_fsync_is_off(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As above, of a server that only says so: it is not changed for anybody else."""
+    from healer.store.postgres import connection
+    from healer.store.postgres.place import locate
+
+    off = connection._SETTINGS.replace("current_setting('fsync')", "'off'")
+    monkeypatch.setattr(connection, "_SETTINGS", off)
+    place = locate(database)
+    with pytest.raises(StoreError) as refused:
+        connection.connect(place, writing=True)
+    assert str(refused.value) == (
+        f"cannot open {place}: the server runs with fsync=off and would lose acknowledged events "
+        "in a power cut; allowed: on"
+    )
+    connection.connect(place, writing=False).close()
+
+
 def _setting(url: str, name: str) -> str:
     with owner(url) as connection:
         return str(connection.execute("SELECT current_setting(%s)", (name,)).fetchone()[0])
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_database_that_has_not_every_text_is_refused(
+    cluster: Cluster, database: str, read_only: bool
+) -> None:
+    name = f"{database.partition('///')[2].partition('?')[0]}_ascii"
+    with owner(database) as connection:
+        connection.execute(f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' TEMPLATE template0")
+        try:
+            said = refusal(cluster.url(name), read_only=read_only)
+        finally:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    assert said.endswith(f"/{name}: the database's encoding is SQL_ASCII; allowed: UTF8")
+
+
+@pytest.mark.parametrize("writing", [False, True])
+def test_a_connection_is_set_for_what_it_is_for(database: str, writing: bool) -> None:
+    from healer.store.postgres.connection import connect
+    from healer.store.postgres.place import locate
+
+    wanted = {
+        "client_encoding": "UTF8",
+        "default_transaction_read_only": "off" if writing else "on",
+        "idle_in_transaction_session_timeout": "5s",
+        "lock_timeout": "20s",
+        "plan_cache_mode": "force_generic_plan" if writing else "auto",
+        "search_path": "pg_catalog",
+    }
+    with connect(locate(database), writing=writing) as connection:
+        assert connection.autocommit
+        for name, value in wanted.items():
+            shown = connection.execute("SELECT current_setting(%s)", (name,)).fetchone()
+            assert shown == (value,), name
+
+
+def test_a_database_that_takes_no_writes_now_is_there_for_who_reads(database: str) -> None:
+    from healer.store.postgres.connection import connect
+    from healer.store.postgres.place import locate
+
+    name = database.partition("///")[2].partition("?")[0]
+    with owner(database) as connection:
+        connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    with pytest.raises(psycopg.OperationalError, match="session is read-only"):
+        connect(locate(database), writing=True)
+    connect(locate(database), writing=False).close()
 
 
 async def test_a_commit_is_durable_whatever_the_role_is_set_to(database: str) -> None:

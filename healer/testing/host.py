@@ -13,7 +13,7 @@ from healer.domain.process import ExitStatus, Launch, Listener, ProcessIdentity,
 from healer.domain.spec import ComponentSpec, PortRange
 from healer.errors import HostError, UnknownNameError
 from healer.ports import Bind, HeldProcess, Permit, Reservation, Stopped, always
-from healer.testing.world import World, WorldProcess
+from healer.testing.world import Job, World, WorldProcess
 
 __all__ = ["FakeHeld", "FakeHost", "FakeReservation"]
 
@@ -100,6 +100,7 @@ class FakeHost:
     `faults` maps the name of a method (or `check:<name>`) to the exception that it shall raise.
     `checks` maps the name of a check to what it shall read; the others are fine. `kill_wait` is how
     many seconds after SIGKILL a process counts as unkillable, `check_time` what a slow check takes.
+    `loading` are the commands that its threads are starting: it ends by itself only after them.
     """
 
     def __init__(self, world: World, *, kill_wait: float = 10.0, check_time: float = 0.05) -> None:
@@ -110,6 +111,7 @@ class FakeHost:
         self._check_time = check_time
         self._self = world.spawn("healer", forbidden="healer")
         self._handles: set[FakeHeld] = set()
+        self.loading: set[Job] = set()
         self._reservations: list[FakeReservation] = []
 
     @property
@@ -122,6 +124,11 @@ class FakeHost:
         return self._self.pid
 
     @property
+    def alive(self) -> bool:
+        """Whether the healer's own process lives."""
+        return self._self.alive
+
+    @property
     def holding(self) -> tuple[ProcessIdentity, ...]:
         """Every process that is held and was not let go yet."""
         return tuple(held.identity for held in self._handles)
@@ -129,6 +136,8 @@ class FakeHost:
     def die(self) -> None:
         """The healer's process is killed: what it held is let go, and it never acts again."""
         self.world.end(self._self, signal=signal.SIGKILL)
+        for job in self.loading:
+            job.cancel()
         for reservation in self._reservations:
             reservation.release()
         for held in tuple(self._handles):

@@ -10,15 +10,16 @@ import asyncio
 import errno
 import ipaddress
 import signal as signals
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Final
 
 from healer.domain.probe import Reason
 from healer.domain.process import ExitStatus, ProcessIdentity
+from healer.errors import LaunchError
 
-__all__ = ["Program", "World", "WorldProcess", "WorldSocket"]
+__all__ = ["Job", "Program", "World", "WorldProcess", "WorldSocket"]
 
 WILDCARDS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
 _FIRST_PID: Final = 1000
@@ -97,11 +98,41 @@ class WorldSocket:
         return 6 if ":" in self.address else 4
 
 
+class Job:
+    """A start that is under way: after so many seconds `done` has its process, or why it has none.
+
+    It belongs to the machine: nobody has to wait for it.
+    """
+
+    def __init__(self, seconds: float, launch: Callable[[], WorldProcess]) -> None:
+        loop = asyncio.get_running_loop()
+        self.done: asyncio.Future[WorldProcess] = loop.create_future()
+        self._launch = launch
+        self._timer = loop.call_later(seconds, self._end)
+
+    def cancel(self) -> None:
+        """Nothing is started by it any more, and nobody is told."""
+        self._timer.cancel()
+
+    def fail(self, error: LaunchError) -> None:
+        """Nothing is started, and whoever waits for it is told."""
+        self._timer.cancel()
+        self.done.set_exception(error)
+        self.done.exception()  # nobody need have waited
+
+    def _end(self) -> None:
+        try:
+            self.done.set_result(self._launch())
+        except LaunchError as error:
+            self.fail(error)
+
+
 class World:
     """The machine. Make a `FakeHost` on it for every healer that is to live there.
 
     `signals` and `starts` are all that were ever sent and made, `processes` those that live, by
-    pid. `managed` are what managers keep, by program; `denied` the ports that nobody may bind.
+    pid. `managed` are what managers keep, by program, and `jobs` what they are starting; `denied`
+    the ports that nobody may bind.
     """
 
     def __init__(self, *, boot_id: str = "boot-1", pidfd_inodes: bool = True) -> None:
@@ -114,6 +145,7 @@ class World:
         self.reserved: set[int] = set()
         self.denied: set[int] = set()
         self.managed: dict[str, WorldProcess] = {}
+        self.jobs: dict[str, Job] = {}
         self._occupied: set[int] = set()
         self._pidfd_inodes = pidfd_inodes
         self._counter = 0

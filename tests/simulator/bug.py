@@ -7,6 +7,7 @@ of a run only. Patching is for this: nothing else in the tests patches anything.
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -37,6 +38,7 @@ from healer.engine.withdrawal import Withdrawal
 from healer.errors import StoreError
 from healer.playbooks import instance as instance_module
 from healer.playbooks import stop as stop_module
+from healer.playbooks.action import Plan, StepFailedError
 from healer.playbooks.instance import Instance, Occupancy
 from healer.playbooks.start import Start
 from healer.playbooks.stop import Terminate
@@ -103,6 +105,29 @@ async def _says(_self: Any, *_arguments: Any) -> bool:
 async def _is_well(_instance: Any, _port: int, **_options: Any) -> Any:
     result = await _instance.prober.probe(_instance.spec, _port)
     return True, [result]
+
+
+async def _launch_and_believe(self: Start, instance: Instance, plan: Plan) -> StepResult:
+    """Takes a start that was not done in time for one that goes on by itself."""
+    try:
+        return await _LAUNCH(self, instance, plan)
+    except StepFailedError as error:
+        if error.result.errno != errno.ETIMEDOUT:
+            raise
+        return StepResult(launch_id=plan.launch_id, manager=plan.manager, port=plan.port)
+
+
+async def _launch_impatiently(self: Start, instance: Instance, plan: Plan) -> StepResult:
+    """Gives a start up that takes long, and leaves it to itself."""
+    try:
+        async with asyncio.timeout(_IMPATIENT):
+            return await _LAUNCH(self, instance, plan)
+    except TimeoutError:
+        raise StepFailedError("launch_failed", StepResult(launch_id=plan.launch_id)) from None
+
+
+_LAUNCH = Start._launch
+_IMPATIENT: Final = 20.0
 
 
 async def _not_started(_self: Any, _instance: Any, _issue: Any, intent: Any) -> Any:
@@ -292,6 +317,8 @@ BUGS: Final[dict[str, tuple[_Planting, ...]]] = {
     ),
     "a failed append is ignored": ((Journal, "save", _save_and_hope),),
     "an interrupted start is not looked for": ((Start, "settle", _not_started),),
+    "a start that timed out is taken for started": ((Start, "_launch", _launch_and_believe),),
+    "a start that takes long is left to itself": ((Start, "_launch", _launch_impatiently),),
     "an open issue is not resumed": ((Keeper, "_begin", _begin_anew),),
     "a stranger's 200 is a cure": ((Watch, "usurped", _says),),
     "a completed playbook is a cure": ((verification_module, "probe_until", _is_well),),

@@ -63,6 +63,9 @@ KINDS: Final = {
     "mode": 2,
     # Of other systems
     "alert": 0,  # one that fires and is resolved, again and again
+    # Of what takes its time
+    "slow_launch": 0,  # starts hang: for less than the healer waits for them, or for more
+    "slow_probe": 0,  # answers come late, or too late
     # Of long times
     "suspend": 0,  # the machine stands still: with its clocks, or all but the wall's
 }
@@ -88,6 +91,10 @@ _ON_TRIGGER: Final = (
     *("reuse", "crash", "rob", "sicken", "hang"),
     *("store_down", "lost_answer", "approve", "maintenance"),
 )
+
+
+_CLUSTERS: Final = (300.0, 1500.0, 3300.0, 5100.0)
+"""Seconds from which on faults meet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +213,9 @@ def generate(seed: int) -> Case:
     # Dice of their own: without alerts a seed is the case that it was before there were any.
     dice = Random(f"alerts of {seed}")
     faults += [_alert(dice, len(components)) for _ in range(dice.choice((0, 0, 1, 3)))]
+    dice = Random(f"slow ones of {seed}")
+    for _ in range(dice.choice((0, 1, 1, 2))):
+        faults += _slow(dice, len(components), dice.choice(_CLUSTERS) + dice.expovariate(1 / 90))
     return Case(
         seed=seed,
         components=components,
@@ -217,12 +227,31 @@ def generate(seed: int) -> Case:
 
 def _alert(random: Random, components: int) -> Fault:
     return Fault(
-        at=round(random.choice((300.0, 1500.0, 3300.0, 5100.0)) + random.expovariate(1 / 90), 3),
+        at=round(random.choice(_CLUSTERS) + random.expovariate(1 / 90), 3),
         kind="alert",
         component=random.randrange(components),
         lasts=round(random.choice((1.0, 3.0, 20.0, 60.0)) * random.uniform(0.5, 1.5), 3),
         value=round(random.uniform(-1, 1), 6),
     )
+
+
+def _slow(random: Random, components: int, at: float) -> list[Fault]:
+    """What takes its time; a healer may end while it waits for a start."""
+    launch = random.random() < 0.7
+    slow = Fault(
+        at=round(at, 3),
+        kind="slow_launch" if launch else "slow_probe",
+        component=random.randrange(components),
+        lasts=round(random.choice((1.0, 10.0, 60.0, 150.0, 400.0)) * random.uniform(0.5, 1.5), 3),
+        value=round(random.uniform(-1, 1), 6),
+        # It hangs from its next start on, whatever that is for.
+        trigger="start" if launch and random.random() < 0.3 else None,
+    )
+    if not launch or random.random() < 0.6:
+        return [slow]
+    end = random.choice(("kill", "restart"))
+    after = round(random.choice((0.2, 3.0, 20.0)) * random.uniform(0.5, 1.5), 3)
+    return [slow, Fault(round(at + slow.lasts * random.random(), 3), end, lasts=after)]
 
 
 def _fault(random: Random, components: int) -> Fault:
@@ -232,7 +261,7 @@ def _fault(random: Random, components: int) -> Fault:
     else:
         [kind] = random.choices(list(KINDS), weights=list(KINDS.values()))
     # Faults come in clusters: those that meet are the ones that hurt.
-    at = random.choice((300.0, 1500.0, 3300.0, 5100.0)) + random.expovariate(1 / 90)
+    at = random.choice(_CLUSTERS) + random.expovariate(1 / 90)
     return Fault(
         at=round(at, 3),
         kind=kind,
@@ -247,6 +276,8 @@ def _fault(random: Random, components: int) -> Fault:
 
 _BETWEEN: Final = 3 * DAY
 """Mean seconds between two troubles of a machine of months."""
+
+_BETWEEN_SLOW: Final = 10 * DAY
 
 _LASTS: Final = {
     "maintenance": (15 * MINUTE, 2 * HOUR, 12 * HOUR, 2 * DAY),
@@ -295,6 +326,12 @@ def generate_long(seed: int) -> Case:
         # People come by after each trouble, sooner or later, and do what is left to them.
         faults += _visits(random, components, at + random.choice((10 * MINUTE, 2 * HOUR, 9 * HOUR)))
         at += random.expovariate(1 / _BETWEEN)
+    # Dice of their own, as in `generate`.
+    dice = Random(f"slow ones of the months of {seed}")
+    at = dice.expovariate(1 / _BETWEEN_SLOW)
+    while at < lasting:
+        faults += _slow(dice, len(components), at)
+        at += dice.expovariate(1 / _BETWEEN_SLOW)
     # New versions of the healer come out every few weeks.
     at = random.uniform(7 * DAY, 40 * DAY)
     while at < lasting:

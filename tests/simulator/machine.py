@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from random import Random
 from typing import Any, Final
 
 from healer.domain.events import Event
@@ -26,6 +27,10 @@ __all__ = ["Machine", "SimHost", "SimLauncher", "SimLog", "SimProber", "Triggers
 _FIRST_PID: Final = 1000
 _PIDS: Final = 40
 """So few pids that they come round again within minutes."""
+_ANSWERS: Final = (0.0005, 0.001, 0.001, 0.002, 0.004, 0.016)
+"""Seconds that an answer takes, usually: few figures, so that results need not be made anew."""
+_LAUNCH: Final = (0.001, 0.03)
+"""Seconds that a start takes, usually."""
 _TRUTHS: Final = 512
 """So many last looks are kept: more than all that anybody asks of."""
 
@@ -120,19 +125,27 @@ class SimHost(FakeHost):
 
 class SimProber(FakeProber):
     """Looks, and keeps what was true when it did: `truths` holds (time, truth) of the last looks,
-    by component. Who cannot be reached is not well; a prober that is blind itself changes nothing.
-    `met` is what each last look met."""
+    by component. Who cannot be reached, or answers too late, is not well; a prober that is blind
+    itself changes nothing. `met` is what each last look met. `slow` are the shares of their timeout
+    that those take who are slow, from the least to the most."""
 
-    def __init__(self, world: Machine) -> None:
+    def __init__(self, world: Machine, dice: Random) -> None:
         super().__init__(world)
         self._machine = world
+        self._dice = dice
+        self.slow: dict[str, tuple[float, float]] = {}
         self.truths: dict[str, list[tuple[float, bool]]] = {}
         self.met: dict[str, Outcome] = {}
 
     async def probe(self, spec: ComponentSpec, port: int) -> ProbeResult:
+        self.elapsed = _ANSWERS[int(self._dice.random() * len(_ANSWERS))]
+        shares = self.slow.get(spec.name)
+        # To a millisecond: what is seen again and again is one and the same.
+        lag = round(self._dice.uniform(*shares) * spec.timeout, 3) if shares else 0.0
+        self.lags[spec.name] = lag
         result = await super().probe(spec, port)
         self.met[spec.name] = result.outcome
-        reached = self.says.get(spec.name) is not Reason.UNREACHABLE
+        reached = self.says.get(spec.name) is not Reason.UNREACHABLE and lag < spec.timeout
         seen = (asyncio.get_running_loop().time(), reached and self._machine.well(spec.name, port))
         truths = self.truths.setdefault(spec.name, [])
         truths.append(seen)
@@ -142,7 +155,10 @@ class SimProber(FakeProber):
 
 
 class SimLauncher(FakeLauncher):
-    """Starts a component; can be made to refuse, or to start what never listens."""
+    """Starts a component; can be made to refuse, to hang, or to start what never listens.
+
+    `hangs` says until when its starts hang.
+    """
 
     def __init__(
         self,
@@ -152,9 +168,12 @@ class SimLauncher(FakeLauncher):
         *,
         triggers: Triggers,
         started: Callable[[str, str, list[WorldProcess]], None],
+        launched: Callable[[str], None],
         kind: str,
         stops: bool,
         conditions: dict[tuple[str, str], bool],
+        hangs: dict[str, float],
+        dice: Random,
     ) -> None:
         super().__init__(host, lambda _port: self._present_program(), kind=kind, stops=stops)
         self._machine: Machine = host.world  # type: ignore[assignment]
@@ -162,7 +181,10 @@ class SimLauncher(FakeLauncher):
         self._normal = program
         self._triggers = triggers
         self._started = started
+        self._launched = launched
         self._conditions = conditions
+        self._hangs = hangs
+        self._dice = dice
 
     def _present_program(self) -> Program:
         said = self._conditions
@@ -174,20 +196,23 @@ class SimLauncher(FakeLauncher):
 
     async def start(self, port: int, launch_id: str) -> Launched:
         await self._triggers("start")
+        hangs_for = self._hangs.get(self._component, 0.0) - asyncio.get_running_loop().time()
+        self.takes = max(hangs_for, self._dice.uniform(*_LAUNCH))
+        launched = await super().start(port, launch_id)
+        self._launched(launch_id)
+        return launched
+
+    def launch(self, port: int, launch_id: str) -> WorldProcess:
         if self._conditions.get((self._component, "bad_launch")):
             raise LaunchError("cannot start: no such program", exit_code=127)
         living = self._machine.owned(self._component)
-        known = len(self._machine.starts)
-        try:
-            return await super().start(port, launch_id)
-        finally:
-            for process in self._machine.starts[known:]:
-                if process.launch_id == launch_id:
-                    for each in self._machine.processes.values():
-                        if each.sid == process.sid:
-                            self._machine.own(each, self._component)
-                    self._machine.own(process, self._component)
-                    self._started(self._component, launch_id, living)
+        process = super().launch(port, launch_id)
+        for each in self._machine.processes.values():
+            if each.sid == process.sid:
+                self._machine.own(each, self._component)
+        self._machine.own(process, self._component)
+        self._started(self._component, launch_id, living)
+        return process
 
 
 class SimLog(MemoryLog):

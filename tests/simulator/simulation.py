@@ -7,8 +7,9 @@ import hashlib
 import traceback
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from random import Random
 from typing import Any, Final
 
 import structlog
@@ -56,6 +57,8 @@ _AFTERMATH: Final = 180.0
 _FLAPS: Final = 10
 """How often an alert that comes and goes takes its time."""
 _FIRST_PORT: Final = 8200
+_REFUSED: Final = -0.5
+"""By the `value` of their fault, a quarter of the starts that hang is refused in the end."""
 
 _life: ContextVar[int] = ContextVar("life", default=0)
 """Which healer a task belongs to; 0 is the simulation itself."""
@@ -117,6 +120,8 @@ class _Simulation:
         self.world = Machine(pidfd_inodes=case.pidfd_inodes)
         self.ids = FakeIds(case.seed)
         self.conditions: dict[tuple[str, str], bool] = {}
+        self.hangs: dict[str, float] = {}
+        self.dice = Random(f"latencies of {case.seed}")
         self.armed: list[Fault] = []
         self.jumped: float | None = None
         self.disturbed = 0.0
@@ -135,7 +140,7 @@ class _Simulation:
         loop.set_task_factory(self._new_task)
         self.now: Callable[[], float] = loop.time
         self.clock = FakeClock(time=loop.time)
-        self.prober = SimProber(self.world)
+        self.prober = SimProber(self.world, self.dice)
         self.log = SimLog(self._met, self._appended)
         self.watcher = Watcher(
             self.specs,
@@ -267,6 +272,8 @@ class _Simulation:
         """No fault is left: all must become well, then quiet, then be as the log says."""
         self.conditions.clear()
         self.prober.says.clear()
+        self.prober.slow.clear()
+        self.hangs.clear()
         deadline = self.now() + self.pace.liveness
         while not self._calm() and self.now() < deadline and not self.broken.is_set():
             await self._pass(5.0)
@@ -442,9 +449,12 @@ class _Simulation:
             self.programs[spec.name],
             triggers=self._met,
             started=self.watcher.started,
+            launched=self.watcher.launched,
             kind="systemd" if managed else "command",
             stops=managed,
             conditions=self.conditions,
+            hangs=self.hangs,
+            dice=self.dice,
         )
 
     # Events and faults
@@ -509,6 +519,19 @@ class _Simulation:
     def _do_mute_launch(self, fault: Fault, name: str) -> None:
         self._for_a_while(fault, name)
         self._end_all(name)
+
+    def _do_slow_launch(self, fault: Fault, name: str) -> None:
+        """What is started hangs for so long, and may then be refused."""
+        self.hangs[name] = self.now() + fault.lasts
+        if fault.value < _REFUSED:
+            refused = replace(fault, kind="bad_launch", lasts=1.0)
+            self.loop.call_later(fault.lasts, self._for_a_while, refused, name)
+        self._end_all(name)
+
+    def _do_slow_probe(self, fault: Fault, name: str) -> None:
+        """It answers late: now and then too late, or always."""
+        self.prober.slow[name] = (0.3, 1.3) if fault.value > 0 else (1.0, 1.5)
+        self.loop.call_later(fault.lasts, lambda: self.prober.slow.pop(name, None))
 
     def _do_hang(self, fault: Fault, name: str) -> None:
         process = self._own(name)
@@ -601,6 +624,8 @@ class _Simulation:
 
         async def again() -> None:
             await self.engine.stop()
+            # Its process does not end before its threads do.
+            await asyncio.gather(*(job.done for job in self.host.loading), return_exceptions=True)
             if self.life == life:
                 self._die(min(fault.lasts, 60.0))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -9,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from healer.domain.events import Event, HealthChanged, StepFailed
+from healer.domain.probe import Reason
 from tests.conftest import ROOT
 from tests.simulator.__main__ import hunt, shrink
 from tests.simulator.bug import BUGS, LONG_BUGS, planted
-from tests.simulator.case import DAY, Case, generate, generate_long
+from tests.simulator.case import DAY, Case, Fault, generate, generate_long
 from tests.simulator.simulation import run
 
 SEEDS = 60
@@ -57,6 +60,57 @@ def test_a_planted_bug_is_found(name: str) -> None:
     with planted(name):
         _, broken = hunt(30)
     assert broken is not None
+
+
+def _slow_start(profile: str, lasts: float) -> Case:
+    return Case(1, (profile,), (Fault(400.0, "slow_launch", lasts=lasts),))
+
+
+@pytest.mark.parametrize(
+    ("profile", "lasts"), [("plain", 60.0), ("plain", 900.0), ("managed", 60.0), ("managed", 250.0)]
+)
+def test_what_starts_slowly_is_started_once(profile: str, lasts: float) -> None:
+    facts: list[Event] = []
+    result = run(_slow_start(profile, lasts), facts=facts)
+    assert result.broken is None
+    # The first, and the one that hung, though its manager was asked more than once.
+    assert result.starts == 2
+    given_up = sum(
+        isinstance(event, StepFailed) and event.result.errno == errno.ETIMEDOUT for event in facts
+    )
+    assert bool(given_up) == (profile == "managed" and lasts > 100)
+
+
+@pytest.mark.parametrize(
+    ("name", "profile", "lasts", "code"),
+    [
+        ("a start that timed out is taken for started", "managed", 250.0, "start_made_up"),
+        ("a start that takes long is left to itself", "plain", 60.0, "started_twice"),
+    ],
+)
+def test_a_slow_start_finds_who_does_not_wait_for_it(
+    name: str, profile: str, lasts: float, code: str
+) -> None:
+    with planted(name):
+        broken = run(_slow_start(profile, lasts)).broken
+    assert broken is not None
+    assert broken.code == code
+
+
+@pytest.mark.parametrize("often", [True, False])
+def test_answers_that_come_too_late_are_timeouts_and_heal(often: bool) -> None:
+    facts: list[Event] = []
+    value = -1.0 if often else 1.0
+    result = run(
+        Case(1, ("plain",), (Fault(400.0, "slow_probe", lasts=300.0, value=value),)), facts=facts
+    )
+    assert result.broken is None
+    probes = [event.probe for event in facts if isinstance(event, HealthChanged) and event.probe]
+    late = [probe for probe in probes if probe.reason is Reason.TIMEOUT]
+    assert late
+    assert all(probe.elapsed == 1.0 for probe in late)
+    if not often:
+        assert any(0.3 <= probe.elapsed < 1.0 for probe in probes)
 
 
 def test_the_same_seed_is_the_same_history_under_any_hash_seed() -> None:

@@ -104,6 +104,7 @@ class Watcher:
         self._open: dict[str, _Issue] = {}
         self._sent: set[tuple[int, int, int]] = set()
         self._launches: set[str] = set()
+        self._answered: set[str] = set()
         self._known_bad: set[str] = set()
         self._attempts: dict[str, tuple[float, int]] = {}
         self._healthy_since: dict[str, float] = {}
@@ -207,6 +208,10 @@ class Watcher:
             not awake or moving, "started_twice", f"{component} was started beside {awake!r:.200}"
         )
 
+    def launched(self, launch_id: str) -> None:
+        """A launcher has said that this start is done."""
+        self._answered.add(launch_id)
+
     # Facts
 
     def appended(self, facts: Sequence[Recorded]) -> None:
@@ -231,6 +236,12 @@ class Watcher:
                 if event.launch_id is not None:
                     self._launches.add(event.launch_id)
             case StepSucceeded() | StepFailed() | StepSettled() if issue is not None:
+                if isinstance(event, StepSucceeded) and event.result.launch_id is not None:
+                    self._require(
+                        event.result.launch_id in self._answered,
+                        "start_made_up",
+                        f"{issue.component}: no launcher has said that it was started",
+                    )
                 issue.intent = None
             case RouteChosen() if issue is not None:
                 issue.asked |= event.actor.startswith("api:")

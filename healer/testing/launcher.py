@@ -6,7 +6,7 @@ import asyncio
 import errno
 from collections.abc import Callable
 
-from healer.errors import LaunchError
+from healer.errors import HostError, LaunchError
 from healer.ports import Launched
 from healer.testing.host import FakeHost
 from healer.testing.world import Job, Program, WorldProcess
@@ -63,7 +63,11 @@ class FakeLauncher:
         await asyncio.sleep(0)
         own = self._kind == "command"
         process = await (self._load(port, launch_id) if own else self._request(port, launch_id))
-        held = await self._host.hold(process.pid) if own else None
+        try:
+            held = await self._host.hold(process.pid) if own else None
+        except HostError as error:
+            self._host.world.end(process)
+            raise LaunchError(f"cannot start on port {port}: ended again: {error}") from error
         if own and held is None:
             raise LaunchError(f"cannot start on port {port}: pid {process.pid} was gone at once")
         return Launched(process=held, manager=self._kind)

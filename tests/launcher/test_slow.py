@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from healer.domain.process import Launch
-from healer.errors import LaunchError
+from healer.errors import HostError, LaunchError
 from healer.host.launcher import build_launcher
 from healer.host.linux import LinuxHost
 from healer.testing import FakeHost, FakeLauncher, Program, World
@@ -121,3 +121,12 @@ async def test_a_hook_that_takes_too_long_is_ended_and_starts_nothing() -> None:
     assert caught.value.errno == errno.ETIMEDOUT
     await asyncio.sleep(30.0)
     assert host.world.starts == []
+
+
+@in_virtual_time
+async def test_a_command_that_cannot_be_held_is_ended_again() -> None:
+    host, launcher = slow("command", 10.0)
+    host.faults["hold"] = HostError("cannot hold: out of file descriptors")
+    with pytest.raises(LaunchError, match="ended again: cannot hold"):
+        await launcher.start(PORT, "launch-1")
+    assert [process.alive for process in host.world.starts] == [False]

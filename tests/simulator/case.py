@@ -96,6 +96,9 @@ _ON_TRIGGER: Final = (
 _CLUSTERS: Final = (300.0, 1500.0, 3300.0, 5100.0)
 """Seconds from which on faults meet."""
 
+_SET_IN_A_WINDOW: Final = 0.1
+"""How many cases have a clock that is set while a window is open."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -213,6 +216,9 @@ def generate(seed: int) -> Case:
     # Dice of their own: without alerts a seed is the case that it was before there were any.
     dice = Random(f"alerts of {seed}")
     faults += [_alert(dice, len(components)) for _ in range(dice.choice((0, 0, 1, 3)))]
+    dice = Random(f"windows of {seed}")
+    if dice.random() < _SET_IN_A_WINDOW:
+        faults += _set_in_a_window(dice, len(components))
     dice = Random(f"slow ones of {seed}")
     for _ in range(dice.choice((0, 1, 1, 2))):
         faults += _slow(dice, len(components), dice.choice(_CLUSTERS) + dice.expovariate(1 / 90))
@@ -223,6 +229,19 @@ def generate(seed: int) -> Case:
         pidfd_inodes=random.random() < 0.85,
         max_concurrent=random.choice((1, 2, 4)),
     )
+
+
+def _set_in_a_window(random: Random, components: int) -> list[Fault]:
+    """A window, and a clock that is set while it is open."""
+    at = random.choice(_CLUSTERS) + random.expovariate(1 / 90)
+    window = Fault(
+        at=round(at, 3),
+        kind="maintenance",
+        component=random.randrange(components),
+        lasts=round(random.choice((120.0, 600.0)) * random.uniform(0.5, 1.5), 3),
+    )
+    at += window.lasts * random.random()
+    return [window, Fault(round(at, 3), "wall", value=round(random.uniform(-1, 1), 6))]
 
 
 def _alert(random: Random, components: int) -> Fault:

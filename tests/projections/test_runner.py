@@ -22,7 +22,7 @@ from healer.store import SqliteLog
 from projections import ALL, beside, runner
 from projections.feed import BATCH, batches
 from projections.fold import Fold
-from projections.projection import ProjectionStoppedError
+from projections.projection import Cases, Projection, ProjectionStoppedError
 from projections.runner import LiveViews
 from projections.stats import STATS
 from replay.rebuild import rebuild
@@ -89,6 +89,42 @@ async def test_views_are_compared_at_one_position_while_the_log_goes_on():
         assert found.position < live.position == len(facts)
         assert found == (await rebuild(log, until=found.position)).fingerprints()
         assert await live.fingerprints() == (await rebuild(log)).fingerprints()
+
+
+async def test_views_stand_still_while_they_are_compared():
+    loop, told = asyncio.get_running_loop(), Log()
+    heal(told)
+    log = MemoryLog(told.facts)
+    seen: list[tuple[int, int]] = []
+
+    async def go_on() -> None:
+        heal(told, "last")
+        await log.append([each.event for each in told.facts[await log.head() :]])
+        waiting = asyncio.create_task(live.caught_up())
+        for _ in range(100):
+            await asyncio.sleep(0)
+        waiting.cancel()
+
+    def view(state: list[int]) -> int:
+        before = len(state)
+        asyncio.run_coroutine_threadsafe(go_on(), loop).result(60)
+        seen.append((before, len(state)))
+        return before
+
+    cases: Cases[list[int]] = Cases()
+    for kind in STATS.cases.table():
+        cases.on(kind)(lambda state, position, _event: state.append(position))
+    counted = Projection("counted", 1, list, cases, view)
+    live = LiveViews(log, [counted], linger=0)
+    running = asyncio.create_task(live.run())
+    async with asyncio.timeout(60):
+        await live.caught_up()
+        found = await live.fingerprints()
+        await live.caught_up()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert seen == [(found.position, found.position)]
+    assert live.position == len(told.facts) > found.position
 
 
 async def test_notices_are_used_as_they_come_without_reading_again():

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
 from healer.domain.events import (
     ApprovalDenied,
+    ApprovalGranted,
     ApprovalRequested,
     BudgetReset,
+    Event,
     FleetPaused,
     FleetResumed,
     HealWithheld,
@@ -25,6 +28,7 @@ from healer.engine import HealRequest
 from healer.errors import (
     HealWithheldError,
     IllegalCommandError,
+    IssueConflictError,
     StoreError,
     UnknownNameError,
 )
@@ -360,3 +364,101 @@ async def test_what_nobody_watches_cannot_be_changed() -> None:
         await stage.engine.controls.change_mode("chat_api", Mode.OBSERVE, ALICE, "")
     with pytest.raises(UnknownNameError):
         await stage.engine.controls.rearm("nobody", ALICE, "")
+
+
+@in_virtual_time
+async def test_an_answer_that_cannot_be_written_does_not_count_and_may_be_given_again() -> None:
+    async with Stage(spec(mode=Mode.SUGGEST)) as stage:
+        (asked,) = await stage.until(lambda: stage.facts(ApprovalRequested))
+        issue, controls = asked.originator_id, stage.engine.controls
+        stage.log.refuses = lambda events: any(isinstance(each, ApprovalGranted) for each in events)
+        first = asyncio.create_task(controls.approve(issue, ALICE))
+        second = asyncio.create_task(controls.deny(issue, "api:bob", "not now"))
+        with pytest.raises(StoreError, match="disk is full"):
+            await first
+        with pytest.raises(IllegalCommandError, match="nothing is suggested any more"):
+            await second
+        stage.log.refuses = lambda _: False
+        await stage.until(lambda: stage.engine.status("chat_api").issue)
+        assert await stage.facts(StepStarted) == []
+        assert await stage.facts(ApprovalDenied) == []
+        await controls.approve(issue, ALICE)
+        await stage.healthy()
+    assert len(await stage.facts(ApprovalGranted)) == 1
+
+
+@in_virtual_time
+async def test_of_two_answers_the_first_counts_although_the_second_is_not_waited_for() -> None:
+    async with Stage(spec(mode=Mode.SUGGEST)) as stage:
+        (asked,) = await stage.until(lambda: stage.facts(ApprovalRequested))
+        issue, controls = asked.originator_id, stage.engine.controls
+        first = asyncio.create_task(controls.approve(issue, ALICE))
+        second = asyncio.create_task(controls.deny(issue, "api:bob", "not now"))
+        await asyncio.sleep(0)
+        second.cancel()
+        assert await first == "chat_api"
+        await stage.healthy()
+    assert await stage.facts(ApprovalDenied) == []
+
+
+@in_virtual_time
+async def test_who_approves_is_told_when_the_healer_ends_before_the_log_has_it() -> None:
+    stage = Stage(spec(mode=Mode.SUGGEST))
+    async with stage:
+        (asked,) = await stage.until(lambda: stage.facts(ApprovalRequested))
+        append = stage.log.append
+
+        async def hangs(events: Sequence[Event]) -> int:
+            if any(isinstance(each, ApprovalGranted) for each in events):
+                await asyncio.Event().wait()
+            return await append(events)
+
+        stage.log.append = hangs  # type: ignore[method-assign]
+        approved = asyncio.create_task(stage.engine.controls.approve(asked.originator_id, ALICE))
+        await asyncio.sleep(1)
+        await stage.engine.stop()
+        with pytest.raises(StoreError, match="cannot record: stopped"):
+            await approved
+    assert await stage.facts(ApprovalGranted) == []
+    assert stage.world.starts == []
+    assert (await stage.log.open_issues())["chat_api"] == asked.originator_id
+
+
+# Races
+
+
+@in_virtual_time
+async def test_of_two_nodes_that_pause_at_once_one_is_heard_and_both_hold() -> None:
+    async with Stage() as stage:
+        await stage.healthy()
+        here = stage.engine.controls
+        there = stage.new_healer().controls  # another node on the same log
+        await there.start(stage.log)
+        first, second = await asyncio.gather(
+            here.begin_pause(ALICE, "storm"), there.begin_pause("api:bob", "as well")
+        )
+        (paused,) = await stage.facts(FleetPaused)
+        assert first == second == paused == here.pause == there.pause
+        there.stop()
+
+
+@in_virtual_time
+async def test_a_pause_that_loses_every_race_is_given_up_and_does_not_hold() -> None:
+    async with Stage() as stage:
+        await stage.healthy()
+        tried = 0
+
+        def moved(events: Sequence[Event]) -> bool:
+            nonlocal tried
+            if any(isinstance(each, FleetPaused) for each in events):
+                tried += 1
+                raise IssueConflictError("cannot append: the stream moved")
+            return False
+
+        stage.log.refuses = moved
+        with pytest.raises(IssueConflictError):
+            await stage.engine.controls.begin_pause(ALICE, "storm")
+        assert tried == 5
+        assert stage.engine.controls.pause is None
+        stage.crash()
+        await stage.healthy()

@@ -16,6 +16,7 @@ from healer.domain.events import (
     PlaybookFinished,
     PlaybookStarted,
     PortRebound,
+    ProcessAdopted,
     RemediationStarted,
     StepFailed,
     StepSkipped,
@@ -680,3 +681,25 @@ async def test_what_the_log_says_is_what_the_engine_says() -> None:
 
 def test_a_rebind_range_is_read_as_people_write_it() -> None:
     assert spec(rebind="8221-8223").rebind == PortRange(first=PORT + 1, last=PORT + 3)
+
+
+@in_virtual_time
+async def test_checks_that_do_not_end_in_time_hold_up_no_end() -> None:
+    async with Stage() as stage:
+        await stage.healthy()
+        stage.host._check_time = 3600.0
+        stage.crash()
+        issue = (await stage.ended(2, within=60))[1]
+    assert issue.state is State.VERIFIED
+    check = issue.checks["firewall_rules"]
+    assert (check.status, check.facts) == ("unknown", {"why": "not finished in time"})
+
+
+@in_virtual_time
+async def test_a_recovery_of_what_is_nobodys_is_recorded_and_nothing_is_adopted() -> None:
+    async with Stage(spec(launch=None, mode=Mode.OBSERVE)) as stage:
+        await stage.until(lambda: stage.facts(HealWithheld))
+        stage.world.run(Program(name="chat_api"), PORT)
+        (issue,) = await stage.ended(within=60)
+        assert await stage.facts(ProcessAdopted) == []
+    assert issue.state is State.VERIFIED

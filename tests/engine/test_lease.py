@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
 from healer.domain.events import (
+    ApprovalRequested,
     ComponentRegistered,
     HealthChanged,
     IssueDetected,
     IssueTakenOver,
     IssueVerified,
+    ModeChanged,
     StepSettled,
     StepStarted,
 )
@@ -22,6 +25,7 @@ from healer.domain.probe import Reason
 from healer.domain.spec import Mode
 from healer.engine import HealRequest
 from healer.errors import HealInProgressError, IllegalCommandError
+from healer.ports import Recorded
 from healer.testing import Program, World
 from tests.engine.nodes import TERM, Node, Nodes
 from tests.engine.stage import in_virtual_time, spec
@@ -355,3 +359,52 @@ async def test_what_was_done_on_another_machine_cannot_be_known_from_here() -> N
         assert (settled.node, settled.settlement) == ("b", Settlement.UNKNOWABLE)
         assert len(stage.world.signals) == signals
         assert not elsewhere.signals
+
+
+@in_virtual_time
+async def test_a_suggestion_that_a_dead_node_left_of_what_nobody_names_is_ended() -> None:
+    async with Nodes(spec(mode=Mode.SUGGEST)) as stage:
+        stage.crash()
+        await stage.until(lambda: stage.facts(ApprovalRequested))
+        dead = await stage.held()
+        dead.gate.close()
+        left = stage.memory.holdings["chat_api"]
+        await stage.until(lambda: left.expires <= stage.clock.monotonic())
+        heir = stage.other(dead)
+        assert stage.holder() is dead
+        await heir.engine.reload({}, stage.budget)
+        (issue,) = await stage.issues()
+        assert (issue.state, issue.reason, issue.node) == (State.FAILED, "removed", heir.name)
+        assert await stage.facts(StepSettled) == []
+        assert stage.holder() is None
+
+
+@in_virtual_time
+async def test_a_budget_that_is_reset_at_one_node_is_whole_at_all() -> None:
+    async with Nodes() as stage:
+        stage.crash()
+        await stage.ended()
+        await stage.until(stage.all_see_it_healthy)
+        a, b = stage.nodes.values()
+        assert b.engine.fleet.ledger("chat_api").attempts == 1
+        await a.engine.controls.rearm("chat_api", "api:ops", "mended")
+        await stage.until(lambda: b.engine.fleet.ledger("chat_api").attempts == 0)
+
+
+@in_virtual_time
+async def test_a_wish_that_comes_with_the_news_of_another_node_is_not_lost() -> None:
+    async with Nodes() as stage:
+        a, b = stage.nodes.values()
+        wish = HealRequest("api:ops", playbooks=("restart_component",))
+        asked: list[asyncio.Task[str]] = []
+
+        def ask(facts: Sequence[Recorded]) -> None:
+            if any(isinstance(each.event, ModeChanged) for each in facts):
+                asked.append(asyncio.create_task(a.engine.heal("chat_api", wish)))
+
+        stop = stage.memory.log.listen(ask)
+        await b.engine.controls.change_mode("chat_api", Mode.OBSERVE, "api:ops", "look")
+        stop()
+        report = await a.engine.outcome("chat_api", await asked[0])
+        assert report.success
+        assert a.engine.status("chat_api").mode is Mode.OBSERVE

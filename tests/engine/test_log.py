@@ -9,6 +9,7 @@ import pytest
 
 from healer.domain.events import (
     Event,
+    Fact,
     HealWithheld,
     IssueDetected,
     IssueVerified,
@@ -19,7 +20,7 @@ from healer.domain.events import (
     StepSucceeded,
 )
 from healer.domain.playbook import Settlement
-from healer.domain.spec import Budget
+from healer.domain.spec import Budget, Mode
 from healer.engine import HealRequest
 from healer.errors import HealWithheldError, StoreError
 from healer.testing import Program
@@ -242,3 +243,58 @@ async def test_nothing_is_held_after_the_healer_has_stopped() -> None:
         await asyncio.sleep(0.001)
     assert stage.host.holding == ()
     assert stage.world.reserved == set()
+
+
+@in_virtual_time
+async def test_a_healer_that_cannot_read_its_past_does_not_run_and_may_be_started_again() -> None:
+    stage = Stage()
+    stream = stage.log.stream
+
+    async def away(_: str) -> list[Fact]:
+        raise StoreError("cannot read: the disk is gone")
+
+    stage.log.stream = away  # type: ignore[method-assign]
+    with pytest.raises(StoreError, match="the disk is gone"):
+        await stage.engine.start()
+    assert not stage.engine.running
+    stage.log.stream = stream  # type: ignore[method-assign]
+    assert await stage.engine.start()
+    await stage.healthy()
+    await stage.engine.stop()
+
+
+@in_virtual_time
+async def test_who_speaks_before_the_log_is_read_is_told_so() -> None:
+    stage = Stage()
+    stream = stage.log.stream
+
+    async def away(stream_id: str) -> list[Fact]:
+        if stream_id.startswith("component:"):
+            raise StoreError("cannot read: the disk is gone")
+        return await stream(stream_id)
+
+    stage.log.stream = away  # type: ignore[method-assign]
+    async with stage:
+        with pytest.raises(StoreError, match="cannot change chat_api: the log is not read yet"):
+            await stage.engine.controls.change_mode("chat_api", Mode.OBSERVE, "cli", "look")
+        asked = asyncio.create_task(stage.engine.heal("chat_api", HealRequest(actor="cli")))
+        await asyncio.sleep(60)
+        assert not asked.done()
+    with pytest.raises(HealWithheldError):
+        await asked
+    assert stage.world.starts == []
+
+
+@in_virtual_time
+async def test_the_first_defect_that_ends_a_keeper_is_told() -> None:
+    defects: list[ZeroDivisionError] = []
+
+    def breaks(_: Sequence[Event]) -> bool:
+        defects.append(ZeroDivisionError(len(defects)))
+        raise defects[-1]
+
+    stage = Stage(spec("first", PORT), spec("second", PORT + 1))
+    stage.log.refuses = breaks
+    async with stage:
+        await stage.until(lambda: len(defects) == 2)
+        assert await stage.engine.failed() is defects[0]

@@ -7,6 +7,8 @@ import asyncio
 import pytest
 
 from healer.domain.events import (
+    ApprovalDenied,
+    ApprovalRequested,
     ComponentRegistered,
     ComponentRemoved,
     HealWithheld,
@@ -89,3 +91,40 @@ async def test_the_same_configuration_again_changes_nothing() -> None:
         assert not any(told.values())
         await asyncio.sleep(5)
         assert await stage.log.head() == head
+
+
+@in_virtual_time
+async def test_a_healer_that_does_not_run_watches_what_it_was_told_of_last() -> None:
+    stage = Stage(spec("gone"), spec("other", PORT + 1))
+    new = {"fresh": spec("fresh", PORT + 2), "other": spec("other", PORT + 1, interval=0.5)}
+    told = await stage.engine.reload(new, stage.budget)
+    assert told == {"added": ["fresh"], "removed": ["gone"], "changed": ["other"]}
+    await asyncio.sleep(60)
+    assert stage.world.starts == []
+    async with stage:
+        await stage.healthy("fresh", "other")
+        assert stage.engine.names == ("fresh", "other")
+        assert stage.serving() is None
+
+
+@in_virtual_time
+async def test_the_past_of_a_component_that_is_named_no_more_is_nobodys() -> None:
+    suggesting = spec("former", PORT + 1, mode=Mode.SUGGEST)
+    async with Stage(spec(), suggesting) as stage:
+        (asked,) = await stage.until(lambda: stage.facts(ApprovalRequested))
+        await stage.engine.controls.approve(asked.originator_id, "api:alice")
+        await stage.healthy()
+        stage.crash(PORT + 1)
+        asked = await stage.until(lambda: _asked_again(stage))
+        await stage.engine.controls.deny(asked.originator_id, "api:alice", "not now")
+        await stage.until(lambda: stage.facts(ApprovalDenied))
+    del stage.specs["former"]
+    async with stage.new_healer_started():
+        assert stage.engine.fleet.resting("chat_api") is None
+        stage.crash()
+        await stage.healthy("chat_api")
+
+
+async def _asked_again(stage: Stage) -> ApprovalRequested | None:
+    asked = await stage.facts(ApprovalRequested)
+    return asked[1] if len(asked) > 1 else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from healer.domain.decision import ALERT_RESOLVED
 from healer.domain.events import (
     ApprovalRequested,
+    Event,
     HealWithheld,
     IssueEscalated,
     IssueFailed,
@@ -367,3 +368,44 @@ async def test_only_the_node_that_heals_withdraws() -> None:
         assert (said.issue_id, said.kept) == (issue, "node 'a' heals it")
         assert await _withdraw(stage) == (issue, None)
         await stage.until(lambda: there.status("chat_api").holder is None)
+
+
+@in_virtual_time
+async def test_a_sender_that_no_longer_waits_is_heard_all_the_same() -> None:
+    async with _held(_observed) as (stage, issue):
+        stage.prober.elapsed = 1.0
+        asked = asyncio.create_task(_withdraw(stage))
+        await asyncio.sleep(0.1)
+        asked.cancel()
+        report = await stage.engine.outcome("chat_api", issue)
+        assert (report.state, report.reason) == (State.FAILED, ALERT_RESOLVED)
+
+
+@in_virtual_time
+async def test_a_person_who_speaks_in_the_same_moment_is_heard() -> None:
+    async with _held(_observed) as (stage, issue):
+        asked = asyncio.create_task(_withdraw(stage))
+        assert await stage.engine.heal("chat_api", HealRequest(ALICE)) == issue
+        assert await asked == (issue, "api:alice wants it as well")
+        assert (await stage.engine.outcome("chat_api", issue)).success
+
+
+@in_virtual_time
+async def test_a_heal_whose_end_is_being_written_has_ended() -> None:
+    async with _held(_observed) as (stage, issue):
+        writing, written = asyncio.Event(), asyncio.Event()
+        append = stage.log.append
+
+        async def slowly(events: Sequence[Event]) -> int:
+            if any(isinstance(each, IssueVerified) for each in events):
+                writing.set()
+                await written.wait()
+            return await append(events)
+
+        stage.log.append = slowly  # type: ignore[method-assign]
+        await writing.wait()  # it is well, and ends by itself
+        asked = asyncio.create_task(_withdraw(stage))
+        await asyncio.sleep(0.1)
+        written.set()
+        assert await asked == (issue, "it has ended")
+        assert (await stage.engine.outcome("chat_api", issue)).state is State.VERIFIED

@@ -109,9 +109,12 @@ class Approval:
         except BaseException as error:
             # Who waits for the answer is told; a cancelled heal is no failure of the log.
             lost = error if isinstance(error, StoreError) else StoreError("cannot record: stopped")
-            answer.recorded.set_exception(lost)
+            if not answer.recorded.done():
+                answer.recorded.set_exception(lost)
             raise
         if answer.refusal is not None:
             self._patient.fleet.deny(self._issue.component)
-        answer.recorded.set_result(None)
+        # Who answered may have gone away: what is recorded counts all the same.
+        if not answer.recorded.done():
+            answer.recorded.set_result(None)
         self.close()

@@ -11,14 +11,15 @@ from healer.domain.routing import choose_route
 from healer.domain.spec import IssueType
 from healer.engine.keeper import Keeper
 from healer.engine.request import HealRequest
-from healer.playbooks import ACTIONS, Plan
+from healer.playbooks import ACTIONS, Instance, Plan, StepFailedError
 
 __all__ = ["PlannedStep", "dry_run"]
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedStep:
-    """What a step would do now; `does` is None where there is nothing to do (`skipped`)."""
+    """What a step would do now; `does` is None where there is nothing to do, or nobody can say yet
+    what (`skipped`)."""
 
     playbook: str
     action: str
@@ -53,11 +54,18 @@ async def dry_run(
         for step in playbook.steps:
             if step.undo:
                 continue
-            plan = await ACTIONS[step.action].plan(instance, blank)
-            does, skipped, targets = (
-                (plan.does, None, plan.targets)
-                if isinstance(plan, Plan)
-                else (None, plan.reason, ())
-            )
-            steps.append(PlannedStep(playbook.name, step.action, does, skipped, targets))
+            steps.append(await _planned(instance, blank, playbook.name, step.action))
     return issue_type, tuple(steps)
+
+
+async def _planned(
+    instance: Instance, blank: NetworkIssue, playbook: str, action: str
+) -> PlannedStep:
+    try:
+        plan = await ACTIONS[action].plan(instance, blank)
+    except StepFailedError as error:
+        # It is made of what a step in front of it does, and that was not done.
+        return PlannedStep(playbook, action, None, f"known only when it runs: {error}", ())
+    if isinstance(plan, Plan):
+        return PlannedStep(playbook, action, plan.does, None, plan.targets)
+    return PlannedStep(playbook, action, None, plan.reason, ())

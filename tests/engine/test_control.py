@@ -144,6 +144,24 @@ async def test_a_withheld_heal_becomes_a_suggestion_when_the_mode_does() -> None
         await stage.healthy()
 
 
+@pytest.mark.parametrize("lost", [False, True])
+@in_virtual_time
+async def test_an_answer_counts_though_who_gave_it_went_away(*, lost: bool) -> None:
+    async with Stage(spec(mode=Mode.SUGGEST)) as stage:
+        (asked,) = await stage.until(lambda: stage.facts(ApprovalRequested))
+        answer = asyncio.create_task(stage.engine.controls.approve(asked.originator_id, ALICE))
+        await asyncio.sleep(0)
+        answer.cancel()
+        if lost:
+            stage.log.refuses = lambda _: True
+            await asyncio.sleep(30)
+            stage.log.refuses = lambda _: False
+            await stage.engine.controls.approve(asked.originator_id, ALICE)
+        await stage.healthy()
+    (granted,) = await stage.facts(ApprovalGranted)
+    assert granted.actor == ALICE
+
+
 @in_virtual_time
 async def test_a_suggestion_is_not_waited_for_when_the_mode_becomes_act() -> None:
     async with Stage(spec(mode=Mode.SUGGEST)) as stage:

@@ -597,6 +597,23 @@ async def test_a_dry_run_names_the_processes_and_changes_nothing() -> None:
     assert steps[2].does == f"run chat_api --port {PORT}"
 
 
+@in_virtual_time
+async def test_a_dry_run_of_a_rebind_says_what_only_its_steps_will_tell() -> None:
+    async with Stage(spec(rebind=REBIND, announce=("announce",))) as stage:
+        await stage.healthy()
+        head = await stage.log.head()
+        issue_type, steps = await stage.engine.plan(
+            "chat_api", issue_type=IssueType.PORT_CONFLICT, playbooks=("rebind_port",)
+        )
+        assert await stage.log.head() == head
+    assert issue_type is IssueType.PORT_CONFLICT
+    told = {step.action: step for step in steps}
+    assert told["reserve_port"].does is not None
+    later = [step for step in steps if step.skipped == "known only when it runs: no_reserved_port"]
+    assert [step.does for step in later] == [None] * len(later)
+    assert later
+
+
 # Recovering by itself
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from healer.domain.playbook import Settlement
 from healer.domain.probe import Reason
 from healer.errors import LaunchError
 from healer.playbooks.start import ProbeReserved, Start, StartReserved
-from healer.testing import Program
+from healer.testing import FakeLauncher, Program
 from tests.engine.stage import PORT, in_virtual_time
 from tests.playbooks.small import RANGE, Small
 
@@ -108,3 +110,46 @@ async def test_what_is_not_healthy_there_is_not_moved() -> None:
     assert result.probe.reason is Reason.BAD_STATUS
     settlement, _ = await it.settle(ProbeReserved(), port=PORT + 1)
     assert settlement is Settlement.ABSENT
+
+
+@in_virtual_time
+async def test_a_start_that_bears_no_launch_id_is_looked_for_on_the_port() -> None:
+    it = Small(owner={"cmdline": "chat_api"})
+    nothing, _ = await it.settle(Start(), launch_id=None, port=PORT)
+    assert nothing is Settlement.ABSENT
+    it.world.listen(it.world.spawn("chat_api"), PORT)
+    there, result = await it.settle(Start(), launch_id=None, port=PORT)
+    assert (there, result.launch_id, result.started) == (Settlement.OBSERVED, None, None)
+
+
+@in_virtual_time
+async def test_what_a_manager_starts_keeps_the_reservation_and_is_started_once() -> None:
+    it = Small(rebind=RANGE)
+    manager = FakeLauncher(it.host, Program(name="chat_api"), kind="systemd", stops=True)
+    it.instance.launcher = manager
+    it.reserved(PORT + 1)
+    result = await it.perform(StartReserved())
+    assert (result.started, result.manager, it.instance.process) == (None, "systemd", None)
+    assert len(manager.started) == 1
+    assert it.world.reserved == {PORT + 1}
+
+
+@in_virtual_time
+async def test_what_lives_and_does_not_listen_in_time_is_not_started_again() -> None:
+    it = Small(Program(name="chat_api", address=None), rebind=RANGE)
+    it.reserved(PORT + 1)
+    begun = asyncio.get_running_loop().time()
+    await it.perform(StartReserved())
+    waited = asyncio.get_running_loop().time() - begun
+    assert waited >= it.instance.spec.start_period
+    assert len(it.launcher.started) == 1
+    assert it.world.reserved == {PORT + 1}
+    assert it.world.signals == []
+
+
+@in_virtual_time
+async def test_without_a_reserved_port_a_dry_run_probes_no_port() -> None:
+    it = Small(rebind=RANGE)
+    assert (await it.plan(ProbeReserved())).port is None
+    it.reserved(PORT + 1)
+    assert (await it.plan(ProbeReserved())).port == PORT + 1

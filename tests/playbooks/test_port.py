@@ -10,6 +10,7 @@ from healer.domain.playbook import Settlement, StepResult
 from healer.errors import LaunchError
 from healer.playbooks.action import StepFailedError
 from healer.playbooks.port import AnnouncePort, CommitPort, ReservePort, WaitPortFree, reserved_port
+from tests.domain.walk import stamp
 from tests.engine.stage import PORT, in_virtual_time
 from tests.playbooks.small import RANGE, Small
 
@@ -100,6 +101,16 @@ async def test_the_component_moves_to_the_port_that_was_reserved() -> None:
     it.reserved(PORT + 2)
     assert (await it.plan(CommitPort())).does == f"move chat_api from port {PORT}"
     assert await it.perform(CommitPort()) == StepResult(port=PORT + 2)
+
+
+@in_virtual_time
+async def test_a_reservation_that_failed_has_reserved_no_port() -> None:
+    it = Small(rebind=RANGE)
+    it.issue.start_step(stamp=stamp(6))
+    it.issue.fail_step(StepResult(error="no_free_port"), elapsed=0.1, stamp=stamp(7))
+    with pytest.raises(StepFailedError) as nothing:
+        reserved_port(it.issue)
+    assert nothing.value.result.error == "no_reserved_port"
 
 
 @in_virtual_time

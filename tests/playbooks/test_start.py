@@ -148,6 +148,16 @@ async def test_what_lives_and_does_not_listen_in_time_is_not_started_again() -> 
 
 
 @in_virtual_time
+async def test_without_a_start_period_nobody_waits_for_what_was_started() -> None:
+    it = Small(Program(name="chat_api", address=None), rebind=RANGE, start_period=0.0)
+    it.reserved(PORT + 1)
+    await it.perform(StartReserved())
+    assert asyncio.get_running_loop().time() < 0.001, "it has turned, and not waited"
+    assert len(it.launcher.started) == 1
+    assert it.world.reserved == {PORT + 1}
+
+
+@in_virtual_time
 async def test_without_a_reserved_port_a_dry_run_probes_no_port() -> None:
     it = Small(rebind=RANGE)
     assert (await it.plan(ProbeReserved())).port is None

@@ -16,6 +16,7 @@ from healer.domain.events import Event, IssueDetected, IssueFailed, PlaybookStar
 from healer.errors import StoreError
 from healer.store import SqliteLog
 from healer.store.archive import archive, microseconds
+from healer.store.connection import connect
 from healer.store.lean import LeanBatch, is_marked, lean_rows
 from tests import factory
 
@@ -141,6 +142,29 @@ async def test_topics_are_left_out_of_every_batch_however_many_it_has_of_them(fi
         assert rows_of(lean(file, until=len(events), without=without, marks=marks)) == wanted
 
 
+async def test_a_topic_that_a_batch_has_often_is_not_read_in_the_next_one(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = issues(ISSUES)
+    await write(file, events)
+    read: list[int] = []
+
+    def watched(path: Path, *, writing: bool) -> sqlite3.Connection:
+        connection = connect(path, writing=writing)
+
+        def row(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> tuple[Any, ...]:
+            if cursor.description[0][0] == "position":
+                read.append(row[0])
+            return row
+
+        connection.row_factory = row
+        return connection
+
+    monkeypatch.setattr("healer.store.lean.connect", watched)
+    lean(file, until=len(events), without=[IssueFailed.TOPIC])
+    assert read == [*range(1, 1025), *range(1025, 1201, 2)]
+
+
 @pytest.mark.parametrize("archived", [False, True])
 async def test_of_a_marked_topic_those_that_hold_the_mark_or_an_escape_come(
     file: Path, *, archived: bool
@@ -162,6 +186,17 @@ async def test_of_a_marked_topic_those_that_hold_the_mark_or_an_escape_come(
     unmarked = {**marks, IssueDetected.TOPIC: b"nobody"}
     found = rows_of(lean(file, until=8, marks=unmarked, without=[IssueFailed.TOPIC]))
     assert [row[0] for row in found] == [2, 3]
+
+
+async def test_a_mark_of_frequent_letters_is_looked_for_too(file: Path) -> None:
+    names = ["admin", "root"]
+    events = [
+        factory.playbook_started(stream=f"i{n}", version=1, node=name)
+        for n, name in enumerate(names)
+    ]
+    await write(file, events)
+    found = rows_of(lean(file, until=2, marks={PlaybookStarted.TOPIC: b"admin"}))
+    assert [row[0] for row in found] == [1]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from healer.domain.component import Component
 from healer.ports import Clock
 
@@ -18,7 +20,8 @@ class Window:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._known: str | None = None
+        # One that the log refused has the id of the next one.
+        self._known: tuple[str, datetime] | None = None
         self._ends = 0.0
 
     def left(self, component: Component) -> float:
@@ -26,8 +29,9 @@ class Window:
         window = component.maintenance
         if window is None:
             return 0.0
-        if window.event_id != self._known:
+        known = (window.event_id, window.timestamp)
+        if known != self._known:
             age = max(0.0, (self._clock.now() - window.timestamp).total_seconds())
-            self._known = window.event_id
+            self._known = known
             self._ends = self._clock.monotonic() + window.duration - age
         return max(0.0, self._ends - self._clock.monotonic())

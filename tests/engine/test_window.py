@@ -62,6 +62,18 @@ def test_another_healer_goes_by_its_label_and_never_beyond_its_length(
     assert window.left(component) == max(0, left - 10)
 
 
+def test_a_window_that_the_log_refused_shortens_no_later_one() -> None:
+    clock = FakeClock()
+    window, refused = Window(clock), opened(clock, 5)
+    window.left(refused)
+    clock.advance(600)
+    later = opened(clock, 300)
+    assert later.maintenance is not None
+    assert refused.maintenance is not None
+    assert later.maintenance.event_id == refused.maintenance.event_id
+    assert window.left(later) == 300
+
+
 def test_a_window_that_replaces_another_is_measured_anew() -> None:
     clock = FakeClock()
     window, component = Window(clock), opened(clock, 600)

@@ -31,11 +31,13 @@ DURATIONS = """
 """
 SAMPLES = """
     SELECT CASE GROUPING(issue_type, component, healed_by)
-             WHEN 3 THEN 'by_issue_type' WHEN 5 THEN 'by_component' ELSE 'by_playbook' END,
+             WHEN 7 THEN 'overall' WHEN 3 THEN 'by_issue_type'
+             WHEN 5 THEN 'by_component' ELSE 'by_playbook' END,
            coalesce(issue_type, component, healed_by),
            histogram(place), CAST(sum(us) AS BIGINT), min(us), max(us)
     FROM ({durations})
-    GROUP BY GROUPING SETS ((issue_type), (component), (healed_by))
+    GROUP BY GROUPING SETS ((), (issue_type), (component), (healed_by))
+    HAVING count(*) > 0
 """
 HEALINGS = """
     SELECT {key}, count(*) FILTER (outcome = 'healed'), count(*) FILTER (outcome = 'failed')
@@ -74,7 +76,9 @@ def samples(connection: duckdb.DuckDBPyConnection, column: str, condition: str) 
     made = Grouped()
     query = SAMPLES.format(durations=DURATIONS.format(column=column, condition=condition))
     for group, key, *figures in connection.sql(query).fetchall():
-        if key is not None:
+        if group == "overall":
+            made.overall.merge(Sample(*figures))
+        elif key is not None:
             getattr(made, group)[key].merge(Sample(*figures))
     return made
 

@@ -84,7 +84,7 @@ class Approval:
             raise IllegalCommandError(answer.command, "nothing is suggested")
         self._answers.append(answer)
         self._answered.set()
-        await answer.recorded
+        await asyncio.shield(answer.recorded)  # who no longer waits takes nothing back
 
     async def _answered_or_changed(self) -> None:
         """Until somebody has answered the suggestion, or none is needed any more."""
@@ -109,12 +109,9 @@ class Approval:
         except BaseException as error:
             # Who waits for the answer is told; a cancelled heal is no failure of the log.
             lost = error if isinstance(error, StoreError) else StoreError("cannot record: stopped")
-            if not answer.recorded.done():
-                answer.recorded.set_exception(lost)
+            answer.recorded.set_exception(lost)
             raise
         if answer.refusal is not None:
             self._patient.fleet.deny(self._issue.component)
-        # Who answered may have gone away: what is recorded counts all the same.
-        if not answer.recorded.done():
-            answer.recorded.set_result(None)
+        answer.recorded.set_result(None)
         self.close()

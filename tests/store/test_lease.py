@@ -12,6 +12,7 @@ import pytest
 
 from healer.errors import IssueConflictError, NodeBusyError, StoreError
 from healer.store.postgres.node import NAMES
+from healer.store.postgres.place import locate
 from healer.testing import SharedLog, SharedMemory
 from tests import factory
 from tests.conftest import Until
@@ -243,7 +244,7 @@ async def test_two_healers_of_one_name_are_refused_by_name(database: str) -> Non
         with pytest.raises(NodeBusyError, match=r"as node 'edge-1': .* with node: in its") as error:
             async with node(database, node="edge-1"):
                 pass
-        assert error.value.node == "edge-1"
+        assert (error.value.location, error.value.node) == (locate(database).name, "edge-1")
     async with node(database, node="edge-1"):
         pass
 
@@ -269,8 +270,11 @@ async def test_a_name_that_another_took_meanwhile_is_waited_for(database: str) -
             await asyncio.to_thread(cut_connections, database, but=other.info.backend_pid)
             await taking
             appending = asyncio.ensure_future(log.append([started("i1", 1)]))
-            held = "the name of node 'edge-1' is held"
-            await Until().soon(lambda: held in str(log.unavailable), 20)
+            held = (
+                "the database does not answer: the name of node 'edge-1' is held by another "
+                "session, ours that was lost or a healer of the same name"
+            )
+            await Until().soon(lambda: log.unavailable == held, 40)
             assert not appending.done()
         assert await asyncio.wait_for(appending, 30) == 1
 

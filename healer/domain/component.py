@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Final, assert_never
 
 from healer.domain import events as fact
 from healer.domain.aggregate import Aggregate, Stamp
 from healer.domain.health import Health
+from healer.domain.label import Label
 from healer.domain.probe import ProbeResult
 from healer.domain.process import Launch, OwnerProof, ProcessIdentity
 from healer.domain.spec import ComponentSpec, Mode
@@ -46,6 +48,7 @@ class Component(Aggregate):
         self.process: ProcessIdentity | None = None
         self.launches: tuple[Launch, ...] = ()
         self.maintenance: fact.MaintenanceStarted | None = None
+        self._maintained: Label | None = None
 
     def register(self, spec: ComponentSpec, *, launcher: str | None, stamp: Stamp) -> None:
         """Take the configuration over; records nothing when it says what it said before.
@@ -127,8 +130,14 @@ class Component(Aggregate):
         if self.registered is not None:
             self._fact(fact.ComponentRemoved, stamp)
 
+    def maintenance_age(self, now: datetime) -> float:
+        """Seconds since the window that is open began, as far as labels can tell."""
+        return self._maintained.age(now) if self._maintained else 0.0
+
     def evolve(self, event: fact.ComponentFact) -> None:
         """Apply one fact; never refuses."""
+        if self._maintained is not None:
+            self._maintained.precede(event.timestamp)
         match event:
             case fact.ComponentRegistered():
                 if event.port != self.configured_port:
@@ -144,8 +153,9 @@ class Component(Aggregate):
                 self.port = event.new_port
             case fact.MaintenanceStarted():
                 self.maintenance = event
+                self._maintained = Label(event.timestamp)
             case fact.MaintenanceEnded():
-                self.maintenance = None
+                self.maintenance = self._maintained = None
             case fact.ModeChanged():
                 self.mode = event.after
             case fact.ProcessAdopted():
@@ -159,7 +169,8 @@ class Component(Aggregate):
                 pass  # the policy's ledger is not part of a component
             case fact.ComponentRemoved():
                 # Named again, it is a new one: its mode and port are the configuration's.
-                self.registered = self.configured_port = self.maintenance = None
+                self.registered = self.configured_port = None
+                self.maintenance = self._maintained = None
             case _:
                 assert_never(event)
 

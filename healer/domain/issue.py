@@ -8,6 +8,7 @@ from typing import Any, Self, assert_never
 
 from healer.domain import events as fact
 from healer.domain.aggregate import Aggregate, Stamp
+from healer.domain.label import Label
 from healer.domain.lifecycle import TERMINAL, State, Trigger, destination
 from healer.domain.playbook import (
     Check,
@@ -42,10 +43,10 @@ class NetworkIssue(Aggregate):
     severity: Severity
     criticality: Criticality
     evidence: Evidence
-    opened_at: datetime
 
     def __init__(self, issue_id: str) -> None:
         super().__init__(issue_id)
+        self._opened: Label | None = None
         self.state = State.DETECTED
         self.node: str | None = None
         self.cause: str | None = None
@@ -76,6 +77,10 @@ class NetworkIssue(Aggregate):
         self.reason: str | None = None
 
     # Questions
+
+    def age(self, now: datetime) -> float:
+        """Seconds since it was detected, as far as labels can tell."""
+        return self._opened.age(now) if self._opened else 0.0
 
     @property
     def closed(self) -> bool:
@@ -396,6 +401,8 @@ class NetworkIssue(Aggregate):
 
     def evolve(self, event: fact.IssueFact) -> None:
         """Apply one fact. Never refuses: guards belong to today, history does not."""
+        if self._opened is not None:
+            self._opened.precede(event.timestamp)
         match event:
             case fact.IssueDetected():
                 self._open(event)
@@ -452,7 +459,7 @@ class NetworkIssue(Aggregate):
                 assert_never(event)
 
     def _open(self, event: fact.IssueDetected) -> None:
-        self.opened_at = event.timestamp
+        self._opened = Label(event.timestamp)
         self.node = event.node
         self.cause = event.causation_id
         self.component = event.component

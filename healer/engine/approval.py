@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 
 from healer.domain.events import POLICY, ApprovalRequested
+from healer.domain.label import Label
 from healer.domain.spec import Mode
 from healer.engine.patient import Patient
 from healer.engine.waiting import Waiting
@@ -46,8 +47,8 @@ class Approval:
             # The healer that asked is dead: its clock is gone, the label is all there is.
             asked = self._issue.approval
             assert isinstance(asked, ApprovalRequested)
-            age = (self._patient.clock.now() - asked.timestamp).total_seconds()
-            self._ends = self._patient.clock.monotonic() + asked.expires_in - max(0.0, age)
+            age = Label(asked.timestamp).age(self._patient.clock.now())
+            self._ends = self._patient.clock.monotonic() + asked.expires_in - age
         left = max(0.0, self._ends - self._patient.clock.monotonic())
         woken = await self._waiting.wait(left, self._answered_or_changed())
         if self._answers:

@@ -13,10 +13,7 @@ import structlog
 
 from healer.domain.component import Component, component_stream
 from healer.domain.events import (
-    ApprovalDenied,
-    BudgetReset,
     ComponentEvent,
-    HealthChanged,
     IssueDetected,
     IssueFailed,
     IssueTakenOver,
@@ -39,6 +36,7 @@ from healer.engine.fleet import FleetBook
 from healer.engine.journal import Journal
 from healer.engine.keeper import Keeper
 from healer.engine.lease import LEASE, Leases
+from healer.engine.past import REMEMBERED, Memory
 from healer.engine.request import HealRequest
 from healer.engine.withdrawal import Resolved
 from healer.errors import HealWithheldError, StoreError, UnknownNameError
@@ -50,11 +48,6 @@ __all__ = ["ComponentStatus", "Engine", "HealReport"]
 _STOP_WITHIN: Final = 30.0
 """Seconds that steps in flight get to end and be recorded when the healer stops: the longest
 default grace, and the time that a SIGKILL is waited for, with room."""
-
-_REMEMBERED: Final = frozenset(
-    kind.TOPIC
-    for kind in (IssueDetected, ApprovalDenied, RemediationStarted, BudgetReset, HealthChanged)
-)
 
 _log = structlog.get_logger("healer.engine")
 
@@ -298,8 +291,8 @@ class Engine:
                 issue.take_over(former.node if former else None, stamp=stamp)
                 if issue.intent is not None:
                     issue.settle_step(Settlement.UNKNOWABLE, StepResult(), stamp=stamp)
-            age = max(0.0, (stamp.now - issue.opened_at).total_seconds())
-            issue.fail("removed", resolved_in=age + issue.seen_after, stamp=stamp)
+            resolved_in = issue.age(stamp.now) + issue.seen_after
+            issue.fail("removed", resolved_in=resolved_in, stamp=stamp)
             await Journal(self.log, self._clock, self.node, lease).save(component, issue)
         self._leases.forget(name)
         self.fleet.forget(name)
@@ -453,43 +446,25 @@ class Engine:
 
     async def _remember(self) -> None:
         """What back-off, recurrence, quorum and dependencies need of the past."""
-        was_healthy: set[str] = set()
-        health: dict[str, Health] = {}
-        owners: dict[str, Keeper] = {}
-        begun: set[str] = set()
-        async with aclosing(self.log.recall(_REMEMBERED, refused=_passed_over)) as batches:
+        memory = Memory(self._keepers, self._clock.now())
+        async with aclosing(self.log.recall(REMEMBERED, refused=_passed_over)) as batches:
             async for batch in batches:
                 for event in batch:
-                    name, topic = event.originator_id, event.TOPIC
-                    if topic == RemediationStarted.TOPIC:
-                        if name in owners:
-                            owners[name].remember_attempt(event)
-                            begun.add(name)
-                    elif topic == ApprovalDenied.TOPIC:
-                        if name in owners:
-                            owners[name].remember_denial(event)
-                    elif topic == BudgetReset.TOPIC:
-                        self.fleet.rearm(event.component)
-                    elif event.component not in self._keepers:
-                        continue
-                    elif topic == IssueDetected.TOPIC:
-                        keeper = owners[name] = self._keepers[event.component]
-                        keeper.remember(name, event)
-                    else:
-                        health[event.component] = event.after
-                        if event.after is Health.HEALTHY:
-                            was_healthy.add(event.component)
-                            self.fleet.forgive(event.component)
+                    memory.read(event)
+        pasts = memory.pasts
+        for name, past in pasts.items():
+            self._keepers[name].remember(past)
         # Until it is looked at again, a component is what it was last: who leans on one that was
         # down must not be healed before it.
-        for name in was_healthy:
-            self.fleet.mark(name, healthy=True)
-        for name, state in health.items():
-            if state is Health.UNHEALTHY:
+        for name, past in pasts.items():
+            if past.was_healthy:
+                self.fleet.mark(name, healthy=True)
+        for name, past in pasts.items():
+            if past.health is Health.UNHEALTHY:
                 self.fleet.mark(name, healthy=False)
         # Before anybody asks for a place: those that were taken are still taken.
         for name, issue in (await self.log.open_issues()).items():
-            if issue in begun and name in self._keepers:
+            if name in pasts and pasts[name].begun == issue:
                 self.fleet.resume(name)
 
     def _overhear(self, facts: Sequence[Recorded]) -> None:

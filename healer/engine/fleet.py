@@ -88,10 +88,6 @@ class FleetBook:
         self._ledgers[name] = replace(self.ledger(name), denied=denied)
         self.announce(name)
 
-    def forgive(self, name: str) -> None:
-        """What a person refused was another failure of `name`."""
-        self._ledgers[name] = replace(self.ledger(name), denied=None)
-
     def resting(self, name: str) -> Withhold | None:
         """Why a heal of `name` may not be suggested now; None when it may be."""
         return resting(self.ledger(name), self.budget, self._clock.monotonic())

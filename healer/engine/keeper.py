@@ -14,7 +14,6 @@ from healer.domain.aggregate import Stamp
 from healer.domain.component import Component, component_stream
 from healer.domain.events import (
     POLICY,
-    ApprovalDenied,
     BudgetReset,
     ComponentEvent,
     Event,
@@ -26,6 +25,7 @@ from healer.domain.events import (
 )
 from healer.domain.health import Health, HealthState
 from healer.domain.issue import NetworkIssue
+from healer.domain.label import Label
 from healer.domain.lifecycle import State
 from healer.domain.probe import Outcome, ProbeResult
 from healer.domain.process import OwnerProof, ProcessIdentity
@@ -34,6 +34,7 @@ from healer.engine.fleet import FleetBook
 from healer.engine.heal import Heal
 from healer.engine.journal import Journal
 from healer.engine.lease import Lease
+from healer.engine.past import Past
 from healer.engine.patient import Patient, Wishes
 from healer.engine.request import HealRequest
 from healer.engine.standby import Standby
@@ -409,12 +410,12 @@ class Keeper:
         """Take in what another node has just written of the component or of its open issue."""
         match event:
             case IssueDetected():
-                self.remember(event.originator_id, event)
+                self._remember_issue(event)
                 self._lose()
             case IssueTakenOver():
                 self._lose()
             case RemediationStarted():
-                self.remember_attempt(event)
+                self._remember_attempt(event.attempt, Label(event.timestamp))
             case IssueVerified() | IssueFailed():
                 self.standby.wake()
             case ComponentEvent():
@@ -431,22 +432,23 @@ class Keeper:
         if self.heal is not None:
             self.heal.abandon()
 
-    def remember(self, issue_id: str, detected: IssueDetected) -> None:
-        """Take in, at start, that the component had this issue before."""
-        self.last_issue = issue_id
-        self._issues = detected.recurrence + 1
+    def remember(self, past: Past) -> None:
+        """Take in, at start, what the log says of the component: back-off survives a restart, and
+        what a person has refused is suggested no sooner."""
+        if past.detected is not None:
+            self._remember_issue(past.detected)
+        if past.attempted is not None:
+            self._remember_attempt(past.attempts, past.attempted)
+        if past.denied is not None:
+            self._fleet.deny(self.name, past.denied.age(self._clock.now()))
 
-    def remember_attempt(self, started: RemediationStarted) -> None:
-        """Take in, at start, that the component was healed before: back-off survives a restart."""
-        age = max(0.0, (self._clock.now() - started.timestamp).total_seconds())
+    def _remember_issue(self, detected: IssueDetected) -> None:
+        self.last_issue, self._issues = detected.originator_id, detected.recurrence + 1
+
+    def _remember_attempt(self, attempts: int, began: Label) -> None:
+        age = began.age(self._clock.now())
         if age < self._fleet.budget.backoff.reset_after:
-            self._fleet.restore(self.name, started.attempt, age)
-
-    def remember_denial(self, denied: ApprovalDenied) -> None:
-        """Take in, at start, that a person refused a heal: a restart suggests nothing sooner."""
-        if denied.actor != POLICY:  # which says that nobody answered
-            age = (self._clock.now() - denied.timestamp).total_seconds()
-            self._fleet.deny(self.name, max(0.0, age))
+            self._fleet.restore(self.name, attempts, age)
 
     # One turn: watch, then heal
 

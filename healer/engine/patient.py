@@ -71,8 +71,7 @@ class Patient:
         if self.first_seen is not None:
             return self.clock.monotonic() - self.first_seen
         # The healer that saw it is dead: its clock is gone, the label is all there is.
-        age = (self.clock.now() - self.issue.opened_at).total_seconds()
-        return max(0.0, age) + self.issue.seen_after
+        return self.issue.age(self.clock.now()) + self.issue.seen_after
 
     async def unless_stopping(self, work: Coroutine[Any, Any, _T]) -> _T | None:
         """The result of `work`, or None when the healer is to stop, or to leave the issue, first;

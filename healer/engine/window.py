@@ -14,7 +14,7 @@ class Window:
     """The window of one component, in the life of one healer.
 
     It is measured from when this healer first hears of it. A former healer's clock is gone: its
-    label says how old the window is, and a label from the future says that it has just begun, so
+    label says how old the window is, and one from the future never that it has yet to begin, so
     that no clock that was set makes a window longer than it was wished to be, for each life.
     """
 
@@ -31,7 +31,7 @@ class Window:
             return 0.0
         known = (window.event_id, window.timestamp)
         if known != self._known:
-            age = max(0.0, (self._clock.now() - window.timestamp).total_seconds())
+            age = component.maintenance_age(self._clock.now())
             self._known = known
             self._ends = self._clock.monotonic() + window.duration - age
         return max(0.0, self._ends - self._clock.monotonic())

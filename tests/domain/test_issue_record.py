@@ -323,7 +323,7 @@ def test_an_issue_opens_with_all_that_was_known_and_shows_it() -> None:
         ),
     )
     assert {name: getattr(issue, name) for name in facts} == facts
-    assert (issue.node, issue.opened_at, issue.reason) == (factory.NODE, stamp(3).now, None)
+    assert (issue.node, issue.age(stamp(4).now), issue.reason) == (factory.NODE, 1.0, None)
 
 
 def test_a_new_issue_is_the_first_of_its_component_unless_told_otherwise() -> None:

@@ -11,6 +11,7 @@ from healer.bootstrap import SystemClock
 from healer.domain.aggregate import Stamp
 from healer.domain.component import Component, component_stream
 from healer.domain.events import POLICY, MaintenanceEnded
+from healer.domain.health import Health
 from healer.engine.window import Window
 from healer.testing import FakeClock
 from projections import ALL
@@ -60,6 +61,17 @@ def test_another_healer_goes_by_its_label_and_never_beyond_its_length(
     assert window.left(component) == left
     clock.advance(10)
     assert window.left(component) == max(0, left - 10)
+
+
+def test_another_healer_goes_by_what_came_behind_a_label_from_the_future() -> None:
+    clock = FakeClock()
+    component = opened(clock, 600)
+    clock.set_wall(-3600)
+    stamp = Stamp(now=clock.now(), actor="watchdog", node="edge-1")
+    component.change_health(Health.HEALTHY, epoch=0, probe=None, stamp=stamp)
+    clock.advance(100)
+    window = Window(clock)
+    assert window.left(component) == 500
 
 
 def test_a_window_that_the_log_refused_shortens_no_later_one() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from healer.domain.events import Event, HealthChanged, StepFailed
+from healer.domain.events import Event, HealthChanged, RemediationStarted, StepFailed
 from healer.domain.probe import Reason
 from tests.conftest import ROOT
 from tests.simulator.__main__ import hunt, shrink
@@ -32,6 +32,20 @@ def test_nothing_is_broken_in_two_virtual_hours_of_many_seeds() -> None:
 @pytest.mark.parametrize("path", sorted(BROKE.glob("*.json")), ids=lambda path: path.stem)
 def test_what_was_broken_once_holds(path: Path) -> None:
     assert run(Case.load(path.read_bytes())).broken is None
+
+
+def test_what_only_labels_could_tell_of_a_quiet_time_is_asked_of_no_new_healer() -> None:
+    """By its log the heal of before the clock was set back may have been two minutes ago."""
+    faults = (
+        Fault(379.0, "wall", value=-0.53),
+        Fault(1535.0, "kill", lasts=2.0),
+        Fault(3320.0, "pause", lasts=630.0),
+        Fault(3335.0, "crash"),
+        Fault(3400.0, "kill", lasts=76.0),
+    )
+    facts: list[Event] = []
+    assert run(Case(1, ("managed",), faults), facts=facts).broken is None
+    assert [each.attempt for each in facts if isinstance(each, RemediationStarted)] == [1, 2]
 
 
 @pytest.mark.soak

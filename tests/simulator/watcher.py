@@ -106,6 +106,7 @@ class Watcher:
         self._launches: set[str] = set()
         self._answered: set[str] = set()
         self._known_bad: set[str] = set()
+        self._acted: dict[str, float] = {}
         self._attempts: dict[str, tuple[float, int]] = {}
         self._healthy_since: dict[str, float] = {}
         self._rested: set[str] = set()
@@ -132,9 +133,10 @@ class Watcher:
     def doubt_labels(self, *, before: float) -> None:
         """A new healer knows the age of former attempts and windows only by their labels, and those
         from before then are of a clock that was set since."""
-        for name in [name for name, (at, _) in self._attempts.items() if at <= before]:
-            del self._attempts[name]
-            # How long it was well since is told by labels as well: the attempt counts.
+        for name in [name for name, at in self._acted.items() if at <= before]:
+            self._attempts.pop(name, None)
+            # How long it was well since is told by labels as well, and to each new healer anew: the
+            # attempt counts.
             self._rested.discard(name)
         for name in [name for name, (at, _) in self._windows.items() if at <= before]:
             del self._windows[name]
@@ -283,6 +285,7 @@ class Watcher:
                 self._require(asked or not early, "window_cut_short", event.component)
                 self._ended.add(event.component)
             case BudgetReset():
+                self._acted.pop(event.component, None)
                 self._attempts.pop(event.component, None)
             case PortRebound():
                 self.ports[event.component] = event.new_port
@@ -371,6 +374,7 @@ class Watcher:
             f"{acting} at once, allowed {self._budget.max_concurrent}",
         )
         self._require(not self.paused, "acted_while_paused", name)
+        self._acted[name] = now
         rested = name in self._rested
         self._rested.discard(name)
         self._begin_to_count(name)

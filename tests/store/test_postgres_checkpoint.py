@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +16,17 @@ import pytest
 from healer.domain.events import PlaybookStarted
 from healer.errors import StoreError
 from healer.store import checkpoint
+from healer.store.chain import genesis
 from healer.store.checkpoint import Cadence, digest, is_signed_by
+from healer.store.notary import Notary, Sealing
 from tests import factory
 from tests.conftest import Until
+from tests.store.test_checkpoint import Clock
 
 if TYPE_CHECKING:
     from healer.store.postgres import PostgresLog
+    from healer.store.postgres.connection import Connection
+    from healer.store.postgres.signer import Signer
 
 psycopg = pytest.importorskip("psycopg", exc_type=ImportError)
 
@@ -255,10 +262,18 @@ async def test_a_log_from_before_there_were_checkpoints_gets_them(
         connection.execute("DROP FUNCTION healer.refuse_checkpoint")
     async with node(database, None) as log:
         assert log.broken is None
-    async with node(database, tmp_path / "deep" / "a.key") as log:
+    async with node(database, tmp_path / "deep" / "down" / "a.key") as log:
         await log.append([started("i1", 2)])
     assert sizes(database)[-1] == 2
     require_chained(database)
+
+
+async def test_a_key_that_is_old_hands_over_with_the_next_checkpoint(
+    database: str, tmp_path: Path
+) -> None:
+    async with node(database, tmp_path / "a.key", rotate_every=0.0):
+        pass
+    assert checkpoint.read(notes(database)[0]).successor is not None
 
 
 async def test_an_outage_while_it_signs_costs_nothing(
@@ -275,3 +290,122 @@ async def test_an_outage_while_it_signs_costs_nothing(
         await until.soon(lambda: sizes(database)[-1] == 20, PATIENT)
         await until.soon(lambda: log.unavailable is None and log.unsigned is None, PATIENT)
     require_chained(database)
+
+
+# --- who signs for a node -------------------------------------------------------------------------
+
+
+def signer(key: Path, **options: Any) -> Signer:
+    from healer.store.postgres.signer import Signer
+
+    return Signer(Sealing(key, **options))
+
+
+@contextmanager
+def appending(url: str) -> Iterator[Connection]:
+    """A connection as a node's that appends, to a log that is there."""
+    from healer.store.postgres.connection import connect
+    from healer.store.postgres.place import locate
+
+    with closing(connect(locate(url), writing=True)) as connection:
+        yield connection
+
+
+async def make(url: str) -> None:
+    """An empty log that nobody signed."""
+    async with node(url, None):
+        pass
+
+
+def test_who_has_not_looked_yet_does_so_at_once_and_who_failed_a_period_later(
+    tmp_path: Path,
+) -> None:
+    clock = Clock()
+    signs = signer(tmp_path / "a.key", cadence=Cadence(period=60.0), monotonic=clock)
+    assert (signs.unsigned, signs.unwitnessed, signs.unrotated) == (None, None, None)
+    assert (signs.wait(0), signs.key()) == (0.0, b"")
+    signs.postpone("no key")
+    assert (signs.wait(0), signs.unsigned) == (60.0, "no key")
+    clock.now += 59.5
+    assert signs.wait(0) == 0.5
+    clock.now += 7.0
+    assert signs.wait(0) == 0.0
+
+
+async def test_a_checkpoint_bears_the_time_of_the_database(database: str, tmp_path: Path) -> None:
+    async with node(database, tmp_path / "a.key"):
+        pass
+    label = checkpoint.read(notes(database)[0]).time
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", label)
+    age = datetime.now(UTC) - datetime.fromisoformat(label)
+    assert timedelta(minutes=-1) < age < timedelta(hours=1)
+
+
+async def test_a_witness_that_has_heard_of_the_newest_checkpoint_is_not_told_again(
+    database: str, tmp_path: Path
+) -> None:
+    """Neither by who signed it nor by who found it, however often they look."""
+    await make(database)
+    with appending(database) as connection:
+        for known in (False, True):
+            heard: list[str] = []
+            signs = signer(tmp_path / "a.key", witness=heard.append)
+            note = signs.sign(connection, 0, genesis("log-1"))
+            assert (note is None) is known
+            signs.stored(note)
+            for _ in range(2):
+                assert signs.sign(connection, 0, genesis("log-1")) is None
+                signs.stored(None)
+            assert heard == notes(database)
+
+
+async def test_a_deaf_witness_is_told_by_the_next_offer_and_an_end_is_due_at_once(
+    database: str, tmp_path: Path
+) -> None:
+    heard: list[str] = []
+    deaf = ["deaf"]
+
+    def witness(note: str) -> None:
+        if deaf:
+            raise OSError(deaf.pop())
+        heard.append(note)
+
+    signs = signer(tmp_path / "a.key", cadence=NEVER, witness=witness)
+    signs.offer()
+    signs.noted(ended=True)
+    await make(database)
+    with appending(database) as connection:
+        signs.stored(signs.sign(connection, 0, genesis("log-1")))
+    assert signs.unwitnessed == "cannot tell the witness of 0 events: deaf"
+    signs.offer()
+    assert (heard, signs.unwitnessed) == (notes(database), None)
+    assert (signs.wait(0), signs.wait(1) == 0.0) == (None, False)
+    signs.noted(ended=False)
+    assert signs.wait(1) != 0.0
+    signs.noted(ended=True)
+    assert signs.wait(1) == 0.0
+
+
+def _signed_at(url: str, key: Path, times: Sequence[str]) -> None:
+    """A checkpoint of no event for each of these times."""
+    notary = Notary(Sealing(key), "log-1", None)
+    with owner(url) as connection:
+        for number, time in enumerate(times, start=1):
+            note = notary.sign(0, genesis("log-1"), time)
+            notary.stored(note)
+            connection.execute("INSERT INTO healer.checkpoint VALUES (%s, 0, %s)", (number, note))
+
+
+@pytest.mark.parametrize(("begun", "old"), [("2020-01-01T00:00:00.000Z", True), (None, False)])
+async def test_a_key_is_as_old_as_its_first_checkpoint(
+    database: str, tmp_path: Path, begun: str | None, old: bool
+) -> None:
+    """Not as the newest one, for a node that comes later."""
+    await make(database)
+    now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}.000Z"
+    _signed_at(database, tmp_path / "a.key", [begun or now, now])
+    signs = signer(tmp_path / "a.key", rotate_every=365 * 86400.0)
+    with appending(database) as connection:
+        note = signs.sign(connection, 1, b"\1" * 32)
+    assert note is not None
+    assert (checkpoint.read(note).successor is not None) is old

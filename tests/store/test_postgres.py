@@ -520,7 +520,73 @@ def test_a_log_of_another_version_is_left_alone(database: str) -> None:
 
 
 def test_reading_only_makes_no_log(database: str) -> None:
+    assert refusal(database, read_only=True) == f"cannot open {named(database)}: it is empty"
+
+
+def named(url: str) -> str:
+    """A database as messages name it."""
+    from healer.store.postgres.place import locate
+
+    return str(locate(url))
+
+
+async def test_a_log_that_is_only_read_or_closed_says_what_cannot_be_done(database: str) -> None:
+    name = named(database)
+    async with node(database) as log:
+        pass
+    with pytest.raises(StoreError, match=r"it is not open for writing$"):
+        await log.change_key()
+    async with open_log(database, new_log_id=str, read_only=True) as log:
+        refused = {
+            f"cannot append to {name}: it is open for reading only": log.append([started("i1", 1)]),
+            f"cannot change the key of {name}: it is not open for writing": log.change_key(),
+        }
+        for said, asked in refused.items():
+            with pytest.raises(StoreError) as no:
+                await asked
+            assert str(no.value) == said
+        with pytest.raises(StoreError) as no:
+            log.listen(print)
+        assert str(no.value) == f"cannot listen to {name}: it is open for reading only; follow it"
+
+
+def test_a_key_that_has_no_place_is_said_before_anything_is_made(
+    database: str, tmp_path: Path
+) -> None:
+    (tmp_path / "taken").touch()
+    key = tmp_path / "taken" / "deep" / "key"
+    with pytest.raises(StoreError) as refused:
+        open_log(database, new_log_id=str, key=key)
+    assert str(refused.value) == f"cannot keep {key}: Not a directory"
     assert "it is empty" in refusal(database, read_only=True)
+
+
+async def test_where_nothing_is_heard_a_follower_looks_now_and_then(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def deaf(place: object, grown: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("healer.store.postgres.log.watch", deaf)
+    monkeypatch.setattr("healer.store.feed._POLL", 0.01)
+    async with node(database) as a, node(database) as b, aclosing(a.follow(after=0)) as facts:
+        for position in (1, 2):
+            await b.append([started(f"i{position}", 1)])
+            assert (await asyncio.wait_for(anext(facts), 30)).position == position
+
+
+async def test_who_listens_to_the_server_ends_with_the_log(database: str) -> None:
+    """It has a name of its own, without a password."""
+    name = f"watch {named(database)}"
+
+    def watching() -> int:
+        return sum(task.get_name() == name for task in asyncio.all_tasks())
+
+    async with node(database) as log:
+        log.listen(lambda _facts: None)
+        log.listen(lambda _facts: None)
+        assert watching() == 1
+    assert watching() == 0
 
 
 def test_a_server_that_would_lose_events_is_refused(cluster: Cluster, database: str) -> None:
@@ -715,6 +781,9 @@ async def test_a_harmed_log_can_only_be_read(database: str, harm: str, said: str
         with pytest.raises(StoreError, match="the log can only be read"):
             await log.append([started("i2", 1)])
         assert len(await log.read()) == await _count(log)
+        broken = log.broken
+    async with open_log(database, new_log_id=str, read_only=True) as log:
+        assert log.broken == broken
 
 
 async def _count(log: PostgresLog) -> int:

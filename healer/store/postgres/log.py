@@ -57,7 +57,7 @@ class PostgresLog:
         reader: Reader,
         codec: Codec,
         *,
-        monotonic: Callable[[], float],
+        monotonic: Callable[[], float] = time.monotonic,
         broken: str | None = None,
         writing: Callable[[Feed], Writer] | None = None,
     ) -> None:
@@ -134,13 +134,7 @@ class PostgresLog:
         )
 
     @classmethod
-    def open_readonly(
-        cls,
-        url: str,
-        *,
-        codec: Codec | None = None,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> PostgresLog:
+    def open_readonly(cls, url: str, *, codec: Codec | None = None) -> PostgresLog:
         """Open the log for reading only; a standby will do.
 
         Raises:
@@ -161,7 +155,7 @@ class PostgresLog:
         except BaseException:
             reader.close()
             raise
-        return cls(place, reader, codec, monotonic=monotonic, broken=broken)
+        return cls(place, reader, codec, broken=broken)
 
     @property
     def broken(self) -> str | None:

@@ -8,7 +8,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from tests.projections.build import Log
 from tests.store.archiving import DatabaseLog, Databases, check
 from tests.store.cluster import Cluster
 from tests.store.test_archive import FACTS, LATER, MIDDLE, read_all
+from tests.store.test_postgres import named
 
 psycopg = pytest.importorskip("psycopg", exc_type=ImportError)
 pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra `export`")
@@ -161,11 +164,14 @@ async def test_a_node_that_cannot_reach_the_files_appends_and_says_what_it_canno
         shutil.rmtree(log.place)
         version = version_of("component-0")
         assert await idle.append([registered("component-0", version, 9100)]) == count + 2
+        new = factory.issue_detected(stream="new", component="new")
+        await idle.append([new])
+        assert await idle.stream("new") == [new]
         with pytest.raises(
             StoreError, match=rf"cannot read the archive {moved.path}: .* not there"
         ):
             await idle.read(after=0)
-        assert len(await idle.read(after=moved.last)) == count + 2 - moved.last
+        assert len(await idle.read(after=moved.last)) == count + 3 - moved.last
         # The end of an issue is signed at once, by who can prove what stands before it.
         await idle.append(
             [
@@ -178,6 +184,64 @@ async def test_a_node_that_cannot_reach_the_files_appends_and_says_what_it_canno
         assert idle.broken is None
     report = check(log)
     assert (report.ok, report.unseen) == (True, moved.last)
+
+
+class Between:
+    """A connection behind whose first question something happens."""
+
+    def __init__(self, connection: Any, then: Callable[[], object]) -> None:
+        self._connection = connection
+        self._then: Callable[[], object] | None = then
+
+    def execute(self, *said: Any, **options: Any) -> Any:
+        done = self._connection.execute(*said, **options)
+        then, self._then = self._then, None
+        if then is not None:
+            then()
+        return done
+
+
+def test_what_is_moved_between_the_look_at_the_table_and_at_the_files_is_seen_once(
+    log: DatabaseLog,
+) -> None:
+    from healer.store.postgres.archived import Stored
+
+    log.archive(MIDDLE)
+    stored = Stored()
+    with closing(stored), psycopg.connect(log.url, autocommit=True) as connection:
+        between: Any = Between(connection, lambda: log.archive(LATER))
+        stream = component_stream("component-0")
+        versions = [row[2] for row in stored.stream(between, stream)]
+    assert versions == list(range(1, version_of("component-0") + 1))
+
+
+def test_a_hash_is_that_of_its_event_wherever_it_is(log: DatabaseLog) -> None:
+    from healer.store.postgres.archived import Stored
+
+    hashes = "SELECT position, hash FROM healer.event WHERE position IN (1, 2, 500)"
+    with closing(Stored()) as stored, psycopg.connect(log.url, autocommit=True) as connection:
+        known = dict(connection.execute(hashes).fetchall())
+        for _ in range(2):
+            assert {place: stored.hash_at(connection, place) for place in known} == known
+            assert stored.hash_at(connection, len(FACTS) + 1) is None
+            log.archive(MIDDLE)
+        log.forge("DELETE FROM event WHERE position = 601")
+        assert stored.hash_at(connection, 601) is None
+
+
+def test_what_the_log_has_not_is_not_moved(log: DatabaseLog) -> None:
+    from healer.store.cold import Segment
+    from healer.store.postgres.archived import add_archive, move
+
+    with psycopg.connect(log.url, autocommit=True) as connection:
+        add_archive(connection)
+        segment = Segment(1, len(FACTS) + 1, b"", b"", log.place)
+        with (
+            pytest.raises(StoreError, match=f"^the log has {len(FACTS)} of the events 1 to "),
+            connection.transaction(),
+        ):
+            move(connection, segment, {})
+    assert log.rows() == len(FACTS)
 
 
 _ARCHIVER = """
@@ -266,15 +330,18 @@ def test_only_the_owner_archives_and_whoever_reads_events_reads_archives(
 ) -> None:
     from healer.store.postgres.schema import grants
 
-    theirs = DatabaseLog(log.url.replace("user=healer", "user=archnode"), log.place.parent)
+    role = f"archnode{os.getpid()}"
+    theirs = DatabaseLog(log.url.replace("user=healer", f"user={role}"), log.place.parent)
     with psycopg.connect(log.url, autocommit=True) as connection:
-        connection.execute("CREATE ROLE archnode LOGIN")
+        connection.execute(f"CREATE ROLE {role} LOGIN".encode())
         try:
-            connection.execute(grants("archnode").encode())
-            with pytest.raises(
-                StoreError, match="as archnode: only the owner of the log may, healer"
-            ):
+            connection.execute(grants(role).encode())
+            with pytest.raises(StoreError) as refused:
                 theirs.archive(LATER)
+            assert str(refused.value).endswith(
+                f" as {role}: only the owner of the log may, healer; name that role in --store; "
+                "nothing was moved"
+            )
             log.archive(LATER)
             assert asyncio.run(read_all(theirs)) == FACTS
 
@@ -296,8 +363,8 @@ def test_only_the_owner_archives_and_whoever_reads_events_reads_archives(
                 ):
                     node_.execute(statement.encode())
         finally:
-            connection.execute("DROP OWNED BY archnode")
-            connection.execute("DROP ROLE archnode")
+            connection.execute(f"DROP OWNED BY {role}".encode())
+            connection.execute(f"DROP ROLE {role}".encode())
     assert check(log).events == len(FACTS) + 1
 
 
@@ -322,6 +389,92 @@ def test_without_the_logs_key_nothing_is_moved(log: DatabaseLog, tmp_path: Path)
         log.archive(LATER)
     assert not log.place.exists()
     assert log.rows() == len(FACTS)
+
+
+def test_a_log_whose_end_is_damaged_is_not_archived(log: DatabaseLog) -> None:
+    last = len(FACTS)
+    log.forge(f"UPDATE event SET topic = 'x' WHERE position = {last}")  # noqa: S608 - a number
+    with pytest.raises(StoreError) as refused:
+        log.archive(LATER)
+    why = f"event {last} does not match its hash; nothing was moved"
+    assert str(refused.value) == f"cannot archive {named(log.url)}: {why}"
+    assert log.rows() == last
+
+
+async def test_what_was_moved_is_told_to_the_byte(log: DatabaseLog) -> None:
+    before = _size_of(log)
+    steps: list[tuple[int, int]] = []
+    done = _archived(log, MIDDLE, on_progress=lambda *step: steps.append(step))
+    moved = len(FACTS) - log.rows()
+    assert (done.events, done.last, done.unreturned) == (moved, moved, None)
+    assert done.freed == max(0, before - _size_of(log))
+    assert steps == [(moved, moved)]
+    size = _size_of(log)
+    again = _archived(log, MIDDLE)
+    assert (again.events, again.last, again.path, again.size) == (0, moved, None, 0)
+    assert again.freed == max(0, size - _size_of(log))
+    size = _size_of(log)
+    rest = _archived(log, LATER)
+    assert (rest.events, rest.last) == (len(FACTS) - moved, len(FACTS))
+    # A table without a row takes next to nothing.
+    assert rest.freed == size - _size_of(log) > size / 2
+
+
+def _archived(log: DatabaseLog, before: datetime, **options: Any) -> Archived:
+    from healer.store.postgres.archive import archive
+
+    return archive(log.url, before, directory=log.place, key=log.key, **options)
+
+
+def _size_of(log: DatabaseLog) -> int:
+    with psycopg.connect(log.url) as connection:
+        row = connection.execute("SELECT pg_total_relation_size('healer.event')").fetchone()
+    return int(row[0])
+
+
+async def test_one_event_is_archived_and_takes_more_than_it_gives(
+    databases: Databases, tmp_path: Path
+) -> None:
+    told = Log()
+    told.register()
+    kept = DatabaseLog(databases.make(), tmp_path)
+    await kept.write(told.facts)
+    place = tmp_path / "far" / "from" / "it"
+    done = kept.archive(LATER, directory=place)
+    assert (done.events, done.last, done.held_by, done.freed) == (1, 1, None, 0)
+    assert done.path is not None
+    assert done.path.parent == place
+    assert await read_all(kept) == told.facts
+    assert check(kept).events == 1
+
+
+async def test_space_that_cannot_be_given_back_is_said_and_the_events_are_moved(
+    log: DatabaseLog, until: Until
+) -> None:
+    """As when a person ends a VACUUM that takes too long."""
+    with psycopg.connect(log.url) as holding, psycopg.connect(log.url, autocommit=True) as look:
+        holding.execute(_HELD["done"].encode())
+        moving = asyncio.create_task(asyncio.to_thread(log.archive, LATER))
+        ended = (
+            "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query ~* '^vacuum' "
+            "AND wait_event_type = 'Lock' AND datname = current_database()"
+        )
+        await until.soon(lambda: look.execute(ended).fetchone(), 60)
+        done = await moving
+    assert done.unreturned == "canceling statement due to user request"
+    assert (done.events, done.freed) == (len(FACTS) - log.rows(), 0)
+    assert check(log).events == len(FACTS)
+
+
+def test_of_a_database_that_is_away_it_is_not_said_that_nothing_was_moved(
+    tmp_path: Path, free_port: int
+) -> None:
+    away = DatabaseLog(f"postgresql://healer@127.0.0.1:{free_port}/gone", tmp_path)
+    with pytest.raises(StoreError) as refused:
+        away.archive(LATER)
+    said = str(refused.value)
+    assert said.startswith(f"cannot archive {away.url}: connection failed: ")
+    assert said.endswith("; whether anything was moved is not known; run it again when it is back")
 
 
 async def test_an_empty_database_is_not_made_a_log(databases: Databases, tmp_path: Path) -> None:

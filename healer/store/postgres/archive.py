@@ -130,8 +130,8 @@ def _told(connection: Connection, cut: Cut, segment: Segment | None, held: int) 
     files = (segment.path, segment.streams) if segment else ()
     unreturned = _return_space(connection)
     return Archived(
-        events=max(0, cut.last - cut.first + 1),
-        last=max(cut.last, cut.first - 1),
+        events=cut.last - cut.first + 1,
+        last=cut.last,
         path=segment.path if segment else None,
         size=sum(path.stat().st_size for path in files),
         freed=max(0, held - _size_of(connection)),

@@ -68,18 +68,20 @@ PARTS: Final = {
         ),
         # It asks whether a log follows a protocol, into which mutmut puts names of its own.
         without=("tests/store/test_open_issues.py::test_rows_are_what_is_stored",),
-        # The store on a server is no part of this, and a server a mistake takes too long.
+        # The store on a server is no part of this, but for what chooses it.
         words="not [postgresql] and not [postgresql- and not -postgresql",
+        server=True,
     ),
     "postgres": Part(
         # What decides who may append, and what an append is; the others are not tried yet.
         modules=tuple(
             f"healer/store/postgres/{name}.py"
-            for name in ("connection", "lease", "ledger", "node", "place", "plan", "signer")
+            for name in ("connection", "lean", "lease", "ledger", "node", "place", "plan", "signer")
         ),
         tests=(
             "tests/store/test_archive.py",
             "tests/store/test_contract.py",
+            "tests/store/test_lean.py",
             "tests/store/test_lease.py",
             "tests/store/test_open_issues.py",
             "tests/store/test_plan.py",

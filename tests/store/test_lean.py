@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import threading
 from collections.abc import Iterable
@@ -19,6 +20,7 @@ from healer.store.archive import archive, microseconds
 from healer.store.connection import connect
 from healer.store.lean import LeanBatch, is_marked, lean_rows
 from tests import factory
+from tests.store.archiving import DatabaseLog
 
 ISSUES = 600
 """Twice as many events, and a batch is 1024 of them."""
@@ -58,8 +60,8 @@ def time_of(event: Event) -> int:
     return microseconds(event.timestamp)
 
 
-def lean(file: Path, **options: Any) -> list[LeanBatch]:
-    return list(lean_rows(file, **options))
+def lean(source: Path | str, **options: Any) -> list[LeanBatch]:
+    return list(lean_rows(source, **options))
 
 
 def rows_of(batches: Iterable[LeanBatch]) -> list[Any]:
@@ -230,6 +232,117 @@ async def test_an_archive_that_is_made_meanwhile_is_read_on(file: Path) -> None:
     first = next(batches)
     archive(file, events[1100].timestamp)
     assert rows_of([first, *batches]) == rows
+
+
+# --- on a server ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def server(database: str, tmp_path: Path) -> DatabaseLog:
+    (tmp_path / "server").mkdir()
+    return DatabaseLog(database, tmp_path / "server")
+
+
+async def write_to(server: DatabaseLog, events: Iterable[Event]) -> None:
+    async with server.open() as log:
+        await log.append(list(events))
+
+
+async def test_from_postgresql_comes_what_comes_from_a_file(
+    file: Path, server: DatabaseLog
+) -> None:
+    names = ["plain", "here: a*[m]?k", "\x01 needs an escape", 'only a "quote"', "amk"]
+    events = [
+        *issues(3),
+        *(
+            factory.playbook_started(stream=f"s{n}", version=1, node=name)
+            for n, name in enumerate(names)
+        ),
+        factory.issue_detected(stream="other", component="other"),
+    ]
+    await write(file, events)
+    await write_to(server, events)
+    rows = stored(file)
+    assert rows_of(lean(server.url, until=12)) == rows
+    marks = {PlaybookStarted.TOPIC: b"a*[m]?k", IssueDetected.TOPIC: b'"component":"chat_api"'}
+    asked: list[tuple[dict[str, Any], list[int]]] = [
+        ({"until": 12, "marks": marks}, [1, 2, 3, 4, 5, 6, 8, 9]),
+        ({"until": 12, "marks": marks, "without": [IssueFailed.TOPIC]}, [1, 3, 5, 8, 9]),
+        ({"until": 12, "after": 1, "without": [*marks, IssueFailed.TOPIC]}, []),
+        ({"until": 6, "after": 2}, [3, 4, 5, 6]),
+        ({"until": 3, "timed": False}, [1, 2, 3]),
+    ]
+    for options, positions in asked:
+        found = lean(server.url, **options)
+        assert found == lean(file, **options)
+        assert rows_of(found) == [rows[position - 1] for position in positions]
+    assert lean(server.url, until=7, after=7) == []
+
+
+@pytest.fixture
+def _eight_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("healer.store.postgres.lean._BATCH", 8)
+
+
+@pytest.mark.usefixtures("_eight_at_once")
+async def test_from_postgresql_come_batches_that_say_how_late_it_is_in_each(
+    server: DatabaseLog,
+) -> None:
+    events = issues(6)
+    events[4] = events[4].model_copy(update={"timestamp": factory.BEGIN + timedelta(days=1)})
+    await write_to(server, events)
+    batches = lean(server.url, until=12, without=[IssueDetected.TOPIC])
+    assert [row[0] for row in rows_of(batches)] == [2, 4, 6, 8, 10, 12]
+    ends = [(end, time) for _, end, time in batches]
+    assert ends == [(8, time_of(events[4])), (12, time_of(events[11]))]
+    untimed = lean(server.url, until=12, timed=False)
+    assert [(len(rows), end, time) for rows, end, time in untimed] == [(8, 8, 0), (4, 12, 0)]
+
+
+async def test_behind_the_end_of_a_log_in_postgresql_there_is_nothing(server: DatabaseLog) -> None:
+    await write_to(server, issues(1))
+    assert lean(server.url, until=9, after=2) == [([], 9, 0)]
+
+
+async def test_from_postgresql_archived_events_come_too(file: Path, server: DatabaseLog) -> None:
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra `export`")
+    events = issues(20)
+    await write(file, events)
+    await write_to(server, events)
+    rows = stored(file)
+    moved = await asyncio.to_thread(server.archive, events[30].timestamp)
+    assert moved.last == 30
+    marks = {IssueDetected.TOPIC: b"nobody"}
+    for after, until in [(0, 40), (0, 30), (0, 29), (3, 40), (29, 31), (30, 40), (31, 40)]:
+        batches = lean(server.url, after=after, until=until)
+        assert rows_of(batches) == rows[after:until]
+        assert batches[-1][1:] == (until, time_of(events[until - 1]))
+        batches = lean(server.url, after=after, until=until, marks=marks)
+        assert rows_of(batches) == [row for row in rows[after:until] if row[3] not in marks]
+        batches = lean(server.url, after=after, until=until, without=[IssueFailed.TOPIC])
+        assert rows_of(batches) == [row for row in rows[after:until] if row[3] in marks]
+
+
+@pytest.mark.usefixtures("_eight_at_once")
+async def test_an_archive_that_is_made_meanwhile_in_postgresql_is_read_on(
+    server: DatabaseLog,
+) -> None:
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed: the extra `export`")
+    events = issues(12)
+    await write_to(server, events)
+    batches = lean_rows(server.url, until=24)
+    first = next(batches)
+    await asyncio.to_thread(server.archive, events[14].timestamp)
+    assert [row[0] for row in rows_of([first, *batches])] == list(range(1, 25))
+
+
+async def test_who_reads_in_postgresql_need_not_be_able_to_write(server: DatabaseLog) -> None:
+    psycopg = pytest.importorskip("psycopg", exc_type=ImportError)
+    await write_to(server, issues(1))
+    name = server.url.partition("///")[2].partition("?")[0]
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    assert len(rows_of(lean(server.url, until=2))) == 2
 
 
 # --- recalling -----------------------------------------------------------------------------------

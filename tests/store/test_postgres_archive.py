@@ -21,6 +21,7 @@ from healer.domain.events import EVENT_TYPES
 from healer.errors import IssueConflictError, StoreError
 from healer.ports import Recorded
 from healer.store.archive import Archived
+from healer.store.chain import genesis
 from tests import factory
 from tests.conftest import ROOT, Until
 from tests.projections.build import Log
@@ -381,6 +382,29 @@ def test_behind_an_archive_the_log_is_as_immutable_as_before(
         pytest.raises(psycopg.Error, match="the log is immutable"),
     ):
         connection.execute(statement.encode())
+
+
+def test_behind_an_archive_the_first_event_is_proved(log: DatabaseLog) -> None:
+    first = log.archive(MIDDLE).last + 1
+    with log.connected() as connection:
+        connection.execute("UPDATE event SET body = '{}' WHERE position = %s", (first,))
+    with pytest.raises(StoreError, match=f"event {first} does not match its hash"):
+        log.archive(MIDDLE)
+
+
+def test_of_what_is_archived_the_last_hash_is_known(log: DatabaseLog) -> None:
+    from healer.store.postgres.inspection import hash_at
+
+    with log.connected() as connection:
+        hashes = dict(connection.execute("SELECT position, hash FROM event").fetchall())
+    last = log.archive(MIDDLE).last
+    with log.connected() as connection:
+        assert hash_at(connection, 0) == genesis("log-1")
+        assert [hash_at(connection, position) for position in (last, last + 1, len(FACTS))] == [
+            hashes[position] for position in (last, last + 1, len(FACTS))
+        ]
+        assert hash_at(connection, last - 1) is None
+        assert hash_at(connection, len(FACTS) + 1) is None
 
 
 def test_without_the_logs_key_nothing_is_moved(log: DatabaseLog, tmp_path: Path) -> None:

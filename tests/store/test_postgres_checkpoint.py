@@ -170,6 +170,28 @@ async def test_after_a_change_of_keys_a_copy_of_the_old_one_signs_nothing(
     require_chained(database)
 
 
+async def test_since_when_a_key_signs_is_told_by_who_handed_over_to_it(
+    database: str, tmp_path: Path, until: Until
+) -> None:
+    from healer.store.postgres.schema import key_since
+
+    async with node(database, tmp_path / "a.key", cadence=Cadence(events=1, period=3600.0)) as log:
+        for version in range(1, 7):
+            await log.append([started("i1", version)])
+            await until.soon(lambda size=version: sizes(database)[-1] == size, PATIENT)
+            if version in {2, 4}:
+                await log.change_key()
+    said = [checkpoint.read(note) for note in notes(database)]
+    since = {1: said[0].time}
+    since |= {each.epoch + 1: each.time for each in said if each.successor is not None}
+    assert len(since) == 3
+    with owner(database) as connection:
+        for note, each in zip(notes(database), said, strict=True):
+            assert key_since(connection, note) == since[each.epoch]
+        assert key_since(connection, "of no epoch") == since[1]
+        assert key_since(connection, "epoch 9") is None
+
+
 @pytest.mark.parametrize("rows", [1, 3])
 async def test_what_does_not_follow_from_what_was_proved_is_never_signed(
     database: str, tmp_path: Path, until: Until, rows: int

@@ -37,6 +37,12 @@ LONG: Final = 200_000
 _BESIDE: Final = frozenset({"training", "recommendations", "components", "pause"})
 """What the other process folds: half of the work, and small states."""
 
+_PART: Final = (
+    "import gc, sys; gc.disable(); from projections.part import main; main(*sys.argv[1:])"
+)
+"""What the other process runs. Looking for circles would be a tenth of its start, and nothing that
+a fold makes is one."""
+
 Progress = Callable[[int], None]
 
 
@@ -62,7 +68,7 @@ async def fold_file(
     # -P: what lies in the current directory is not ours to run. A URL may have a password in it,
     # and everybody sees the arguments of a process.
     kind = "file" if isinstance(source, Path) else "url"
-    command = (sys.executable, "-P", "-m", "projections.part", kind, str(until), *theirs)
+    command = (sys.executable, "-P", "-c", _PART, kind, str(until), *theirs)
     process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, stderr=PIPE)
     assert process.stdout is not None
     tasks: list[asyncio.Task[Any]] = []

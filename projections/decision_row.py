@@ -31,16 +31,17 @@ _PEOPLE: Final = ("api", "cli")
 
 
 class OpenIssue:
-    """What later decisions of an open issue need of it. `before` is how many failures the component
-    had had, `failed` when it last had one, `detected` when this one was detected, in
-    microseconds."""
+    """What later decisions of an open issue need of it, and the `past` of its component. `before`
+    is how many failures that had had, `failed` when it last had one, `detected` when this one was
+    detected, in microseconds."""
 
     __slots__ = ("before", "component", "decision", "detected", "event", "failed", "findings",
-                 "issue_type", "ordinal")  # fmt: skip
+                 "issue_type", "ordinal", "past")  # fmt: skip
 
     def __init__(self, event: IssueDetected, past: Past, now: int) -> None:
         self.event = event
         self.component = event.component
+        self.past = past
         self.issue_type = str(event.issue_type)
         self.findings: tuple[Finding, ...] = ()
         self.ordinal = 0
@@ -52,14 +53,16 @@ class OpenIssue:
         self.issue_type = str(event.issue_type)
         self.findings = event.findings
 
-    def decide(self, position: int, event: RouteChosen, past: Past, now: int) -> Decision:
+    def decide(self, position: int, event: RouteChosen, now: int) -> Decision:
         """A new decision, made at `now` in microseconds; what was known is taken down now and never
         touched again."""
         detected = self.event
         evidence = detected.evidence
         reported = detected.actor.startswith(_PEOPLE)
-        past_known = past.features(now, total=self.before, failed=self.failed, mine=self.detected)
-        past_known[0] = str(detected.criticality)
+        known_past = self.past.features(
+            now, total=self.before, failed=self.failed, mine=self.detected
+        )
+        known_past[0] = str(detected.criticality)
         codes = [finding.code for finding in self.findings]
         playbooks = [playbook.name for playbook in event.playbooks]
         action = playbooks[0] if playbooks else NO_PLAYBOOK
@@ -83,7 +86,7 @@ class OpenIssue:
             None if evidence.exit is None else evidence.exit.code,
             None if evidence.exit is None else evidence.exit.signal,
             len(evidence.listeners),
-            *past_known,
+            *known_past,
             codes,
             *_found(tuple(codes)),
             list(event.candidates),

@@ -155,11 +155,11 @@ class Fold:
         at = self.position
         if rows and rows[0][0] <= at:
             rows = [row for row in rows if row[0] > at]
-        for position, stream, version, topic, time, body in rows:
+        for position, stream, version, topic, body in rows:
             way = ways.get(topic)
             if way is None:
                 if topic not in EVENT_TYPES:
-                    self._one(position, stream, version, topic, time, body)
+                    self._one(position, stream, version, topic, latest, body)
                 continue
             mark, decode, cases = way
             # One character is found at the speed of memory, and it is in few bodies.
@@ -171,7 +171,7 @@ class Fold:
             except REFUSALS:  # the codec decides
                 event = None
             if event is None:
-                self._one(position, stream, version, topic, time, body)
+                self._one(position, stream, version, topic, latest, body)
                 ways = self._ways
                 continue
             event.originator_id = stream

@@ -1,5 +1,5 @@
-"""The process that folds a part of the projections beside another one: `python -m projections.part
-KIND UNTIL NAME...`.
+"""The process that folds a part of the projections beside another one: `main(KIND, UNTIL,
+NAME...)`.
 
 It says `HERE` on its standard output when it has started, and takes from its standard input the
 log's source, `END`, and the states to go on with. It writes those at UNTIL; both as `Fold.part`
@@ -10,11 +10,10 @@ It is ours, started by `projections.beside` and by nobody else.
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from healer.errors import HealerError
 from healer.store.lean import lean_rows
@@ -28,10 +27,9 @@ END: Final = b"\0"
 """What is in no path and in no URL."""
 
 
-def main(kind: str, until: str, *names: str) -> int:
-    """Fold; 1 and the reason on standard error when the log cannot be read."""
-    # Nothing that a fold makes is a circle, and the process ends with it.
-    gc.disable()
+def main(kind: str, until: str, *names: str) -> NoReturn:
+    """Fold, and end the process: with 1 and the reason on standard error when the log cannot be
+    read."""
     sys.stdout.buffer.write(HERE)
     sys.stdout.buffer.flush()
     given, _, part = sys.stdin.buffer.read().partition(END)
@@ -48,12 +46,8 @@ def main(kind: str, until: str, *names: str) -> int:
         ):
             fold.consume(*batch)
     except HealerError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
+        sys.exit(str(error))
     sys.stdout.buffer.write(fold.part(fold.names))
     sys.stdout.buffer.flush()
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    # Somebody waits for the end, and nobody for what was made to be taken apart.
+    os._exit(0)

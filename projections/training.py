@@ -117,9 +117,9 @@ def _detected(state: Training, _position: int, event: IssueDetected) -> None:
     life.past.criticality = str(event.criticality)
 
 
-def _checked(state: Training, _position: int, event: CheckRecorded, issue: OpenIssue) -> None:
+def _checked(_state: Training, _position: int, event: CheckRecorded, issue: OpenIssue) -> None:
     if event.check.name == _RESOURCES:
-        state.life(issue.component).past.note(event.check, micros(event.timestamp))
+        issue.past.note(event.check, micros(event.timestamp))
 
 
 def _diagnosed(
@@ -133,15 +133,14 @@ def _routed(state: Training, position: int, event: RouteChosen, issue: OpenIssue
         issue.decision.rerouted()
         state.decided(issue.decision, recurred=None, again=None)
     state.ask(issue.component, position)
-    past = state.life(issue.component).past
-    issue.decide(position, event, past, micros(event.timestamp))
+    issue.decide(position, event, micros(event.timestamp))
 
 
 def _remediating(
-    state: Training, _position: int, event: RemediationStarted, issue: OpenIssue
+    _state: Training, _position: int, event: RemediationStarted, issue: OpenIssue
 ) -> None:
     now = micros(event.timestamp)
-    state.life(issue.component).past.healed = now
+    issue.past.healed = now
     if issue.decision is not None:
         issue.decision.remediating(event, now)
 

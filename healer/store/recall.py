@@ -41,7 +41,7 @@ async def recall_from(
 
     def some() -> list[Any]:
         found = list(islice(batches, _BATCHES))
-        rows = [(*row, b"") for batch, _, _ in found for row in batch]
+        rows = [(*row[:4], 0, row[4], b"") for batch, _, _ in found for row in batch]
         # None says that nothing was of interest, an empty list that the log ends.
         return [each.event for each in _reader.facts(rows)] or [None][: len(found)]
 

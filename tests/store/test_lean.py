@@ -17,8 +17,7 @@ from healer.domain.events import Event, IssueDetected, IssueFailed, PlaybookStar
 from healer.errors import StoreError
 from healer.store import SqliteLog
 from healer.store.archive import archive, microseconds
-from healer.store.connection import connect
-from healer.store.lean import LeanBatch, is_marked, lean_rows
+from healer.store.lean import LeanBatch, _Gathered, is_marked, lean_rows
 from tests import factory
 from tests.store.archiving import DatabaseLog
 
@@ -52,7 +51,7 @@ async def write(file: Path, events: Iterable[Event]) -> None:
 def stored(file: Path) -> list[Any]:
     with closing(sqlite3.connect(file)) as connection:
         return connection.execute(
-            "SELECT position, stream, version, topic, time, body FROM event ORDER BY position"
+            "SELECT position, stream, version, topic, body FROM event ORDER BY position"
         ).fetchall()
 
 
@@ -151,18 +150,12 @@ async def test_a_topic_that_a_batch_has_often_is_not_read_in_the_next_one(
     await write(file, events)
     read: list[int] = []
 
-    def watched(path: Path, *, writing: bool) -> sqlite3.Connection:
-        connection = connect(path, writing=writing)
+    class Watched(_Gathered):
+        def step(self, *row: Any) -> None:
+            read.append(row[0])
+            super().step(*row)
 
-        def row(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> tuple[Any, ...]:
-            if cursor.description[0][0] == "position":
-                read.append(row[0])
-            return row
-
-        connection.row_factory = row
-        return connection
-
-    monkeypatch.setattr("healer.store.lean.connect", watched)
+    monkeypatch.setattr("healer.store.lean._Gathered", Watched)
     lean(file, until=len(events), without=[IssueFailed.TOPIC])
     assert read == [*range(1, 1025), *range(1025, 1201, 2)]
 
@@ -397,3 +390,13 @@ async def test_a_recall_goes_through_a_log_that_is_longer_than_what_is_read_at_o
             batches.append([event.TOPIC for event in batch])
             assert "healer-recall_0" in {thread.name for thread in threading.enumerate()}
     assert batches == [[IssueDetected.TOPIC], [IssueFailed.TOPIC]]
+
+
+async def test_a_row_that_is_no_text_ends_the_reading_and_is_never_left_out(file: Path) -> None:
+    events = issues(2)
+    await write(file, events)
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("DROP TRIGGER event_is_never_updated")
+        connection.execute("UPDATE event SET topic = CAST(x'ff41' AS TEXT) WHERE position = 3")
+    with pytest.raises(StoreError, match=f"cannot read {file}"):
+        lean(file, until=len(events))

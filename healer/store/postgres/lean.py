@@ -31,7 +31,7 @@ def lean_rows(
     place = locate(url)
     marked = " AND (topic <> %s OR position(%b IN body) > 0 OR position(%b IN body) > 0)"
     select = (
-        "SELECT position, stream, version, topic, time, body FROM healer.event "  # noqa: S608 - marks
+        "SELECT position, stream, version, topic, body FROM healer.event "  # noqa: S608 - marks
         "WHERE position > %s AND position <= %s AND topic <> ALL(%s)"
         f"{marked * len(marks)} ORDER BY position"
     ).encode()

@@ -105,8 +105,6 @@ class Leave:
         """Tell whoever still waits how the heal was left: with its end in the log, or open."""
         while self._asked:
             _, asked = self._asked.popleft()
-            if asked.done():
-                continue
             if ended:
                 asked.set_result(self._issue.id)
             else:
@@ -126,8 +124,7 @@ class Leave:
                 self._choose_route(wishes)
             await self._patient.save()
             self._asked.popleft()
-            if not asked.done():  # who no longer waits takes nothing back
-                asked.set_result(self._issue.id)
+            asked.set_result(self._issue.id)
 
     def _choose_route(self, wishes: Wishes) -> None:
         """Choose the playbooks, in the name of whoever asked for the heal by hand."""

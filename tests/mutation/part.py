@@ -76,7 +76,17 @@ PARTS: Final = {
         # What decides who may append, and what an append is; the others are not tried yet.
         modules=tuple(
             f"healer/store/postgres/{name}.py"
-            for name in ("connection", "lean", "lease", "ledger", "node", "place", "plan", "signer")
+            for name in (
+                "connection",
+                "lean",
+                "lease",
+                "ledger",
+                "node",
+                "place",
+                "plan",
+                "signer",
+                "writer",
+            )
         ),
         tests=(
             "tests/store/test_archive.py",
@@ -89,6 +99,7 @@ PARTS: Final = {
             "tests/store/test_postgres_archive.py",
             "tests/store/test_postgres_checkpoint.py",
             "tests/store/test_postgres_fold.py",
+            "tests/store/test_postgres_outage.py",
             "tests/store/test_postgres_place.py",
             "tests/store/test_url.py",
         ),
@@ -117,6 +128,9 @@ PARTS: Final = {
                 )
             ),
             "tests/store/test_postgres_checkpoint.py::test_an_outage_while_it_signs_costs_nothing",
+            # It stops the server.
+            "tests/store/test_postgres_outage.py::"
+            "test_a_healer_waits_for_its_database_and_goes_on_by_itself",
             # It asks whether a log follows a protocol, into which mutmut puts names of its own.
             "tests/store/test_open_issues.py::test_rows_are_what_is_stored",
         ),

@@ -103,7 +103,6 @@ class Ledger:
         self._place = place
         self._node = node
         self._codec = codec
-        self._connection: Connection | None = None
         self._attempt: _Attempt | None = None
         self._fences: dict[str, int] = {}
         self._stored = Stored()
@@ -124,7 +123,7 @@ class Ledger:
         except BaseException:
             connection.close()
             raise
-        self._connection = connection
+        self._connection: Connection | None = connection
         self._continued = True
         self.head = end.position
         self.broken = end.broken
@@ -420,10 +419,6 @@ class Ledger:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
-
-    def forget(self) -> None:
-        """Stop asking whether the last attempt was committed: nobody waits for it any more."""
-        self._attempt = None
 
     close = drop
 

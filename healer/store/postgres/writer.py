@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -20,7 +20,7 @@ from healer.ports import Recorded
 from healer.store.feed import Feed
 from healer.store.postgres.connection import LOST, UnreachableError, words
 from healer.store.postgres.ledger import Committed, Ledger
-from healer.store.postgres.plan import Entry
+from healer.store.postgres.plan import Entry, Outcome
 
 __all__ = ["PATIENCE", "Writer"]
 
@@ -217,16 +217,11 @@ class Writer:
         loop = group[0].future.get_loop()
         try:
             committed = self._persist(lambda ledger: ledger.append(entries))
-        except StoreError as error:
-            failed = Committed(self._told, [error] * len(group))
-            _tell(loop, self._settle, group, failed, ())
-            return
         except Exception as error:
-            # Not only the database's own errors: the thread must never leave anybody waiting.
-            failure = self._refused(error)
-            _tell(loop, self._settle, group, Committed(self._told, [failure] * len(group)), ())
+            _tell(loop, self._settle, group, [self._failure(error)] * len(group))
             return
-        _tell(loop, self._settle, group, committed, self._news(loop, entries, committed))
+        news = self._news(loop, entries, committed)
+        _tell(loop, self._settle, group, committed.outcomes, news)
 
     def _news(
         self, loop: asyncio.AbstractEventLoop, entries: Sequence[Entry], committed: Committed
@@ -282,14 +277,13 @@ class Writer:
         try:
             answer = self._persist(job.work)
         except Exception as error:
-            problem = error if isinstance(error, StoreError) else self._refused(error)
-            _tell(job.future.get_loop(), _fail, job.future, problem)
+            _tell(job.future.get_loop(), _fail, job.future, self._failure(error))
         else:
             _tell(job.future.get_loop(), _succeed, job.future, answer)
 
     def _until_seal(self) -> float | None:
         wait = self._ledger.until_seal()
-        return None if wait is None else max(wait, self._retry_at - self._monotonic(), 0.0)
+        return None if wait is None else max(wait, self._retry_at - self._monotonic())
 
     def _seal(self) -> None:
         if self._monotonic() < self._retry_at:
@@ -308,16 +302,15 @@ class Writer:
     def _persist(self, work: Callable[[Ledger], _T]) -> _T:
         """Do `work` however often the database is lost meanwhile, until the patience ends."""
         while True:
-            closing, overdue = self._closing.is_set(), self._is_overdue()
+            ending, overdue = self._closing.is_set(), self._is_overdue()
             if overdue and self._monotonic() < self._retry_at:
                 raise UnreachableError(f"cannot use {self._name}: {self.unavailable}")
             try:
                 return self._once(work)
             except UnreachableError:
-                if closing or overdue:
-                    self._ledger.forget()
+                if ending or overdue:
                     raise
-            self._closing.wait(max(self._retry_at - self._monotonic(), 0))
+            self._closing.wait(self._retry_at - self._monotonic())
 
     def _is_overdue(self) -> bool:
         return self._lost_at is not None and self._monotonic() - self._lost_at >= self._patience
@@ -349,6 +342,10 @@ class Writer:
         self._attempts = min(self._attempts + 1, 16)
         self._retry_at = now + wait
 
+    def _failure(self, error: Exception) -> StoreError:
+        # Not only the database's own errors: the thread must never leave anybody waiting.
+        return error if isinstance(error, StoreError) else self._refused(error)
+
     def _refused(self, error: Exception) -> StoreError:
         self._ledger.drop()
         failure = StoreError(f"cannot use {self._name}: {words(error)} ({type(error).__name__})")
@@ -358,14 +355,14 @@ class Writer:
     # --- answers, on the event loop --------------------------------------------------------------
 
     def _settle(
-        self, group: Sequence[_Append], committed: Committed, recorded: Sequence[Recorded]
+        self, group: Sequence[_Append], outcomes: Sequence[Outcome], news: Sequence[Recorded] = ()
     ) -> None:
-        for append, outcome in zip(group, committed.outcomes, strict=True):
+        for append, outcome in zip(group, outcomes, strict=True):
             if isinstance(outcome, int):
                 _succeed(append.future, outcome)
             else:
                 _fail(append.future, outcome)
-        self._feed.publish(recorded)
+        self._feed.publish(news)
 
     def _seal_last(self) -> None:
         if self._lost_at is not None:
@@ -375,17 +372,14 @@ class Writer:
             self._once(lambda ledger: ledger.seal(closing=True))
 
     def _end(self, stop: _Stop) -> None:
-        problem: Exception | None = None
         try:
-            stop.finish()
-            self._seal_last()
-            self._ledger.close()
+            with closing(self._ledger):
+                stop.finish()
+                self._seal_last()
         except Exception as error:
-            problem = error
-        if problem is None:
-            _tell(stop.future.get_loop(), _succeed, stop.future, None)
+            _tell(stop.future.get_loop(), _fail, stop.future, error)
         else:
-            _tell(stop.future.get_loop(), _fail, stop.future, problem)
+            _tell(stop.future.get_loop(), _succeed, stop.future, None)
 
 
 def _tell(

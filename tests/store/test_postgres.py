@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 psycopg = pytest.importorskip("psycopg", exc_type=ImportError)
 
+from healer.store.postgres.ledger import Ledger  # noqa: E402
+from healer.store.postgres.place import locate  # noqa: E402
+
 
 def started(stream: str, version: int) -> PlaybookStarted:
     return factory.playbook_started(stream=stream, version=version)
@@ -138,6 +141,23 @@ async def test_a_follower_hears_of_another_node_without_waiting_for_the_poll(
         await until.soon(lambda: _listening(database))
         await b.append([started("i1", 1)])
         assert (await asyncio.wait_for(coming, 30)).position == 1
+
+
+async def test_facts_are_told_from_one_place_to_another_and_what_cannot_be_is_named(
+    database: str,
+) -> None:
+    async with node(database) as log:
+        await log.append([started("i1", version) for version in (1, 2, 3, 4)])
+    with closing(Ledger(locate(database), Codec(), str)) as ledger:
+        with owner(database) as connection:
+            connection.execute("ALTER TABLE healer.event DISABLE TRIGGER USER")
+            connection.execute("UPDATE healer.event SET body = 'x' WHERE position = 3")
+        facts, problems = ledger.between(1, 2)
+        assert facts == [Recorded(2, started("i1", 2))]
+        assert problems == []
+        facts, problems = ledger.between(1, 4)
+        assert [each.position for each in facts] == [2, 4]
+        assert [str(each).partition(":")[0] for each in problems] == ["cannot read event 3"]
 
 
 def _listening(url: str) -> bool:
@@ -466,6 +486,21 @@ async def test_a_database_that_went_back_in_time_and_on_is_not_appended_to(
         assert await log.head() == 2 + further
 
 
+async def test_what_was_acknowledged_is_missed_also_behind_what_others_wrote(
+    database: str,
+) -> None:
+    async with node(database) as log:
+        await log.append([started("i1", version) for version in (1, 2, 3)])
+        async with node(database) as other:
+            await other.append([started("i2", 1)])
+        with owner(database) as connection:
+            connection.execute("ALTER TABLE healer.event DISABLE TRIGGER USER")
+            connection.execute("DELETE FROM healer.event WHERE position = 3")
+        cut_connections(database)
+        with pytest.raises(StoreError, match="event 3 was acknowledged and is missing; the log"):
+            await log.append([started("i1", 4)])
+
+
 async def test_a_node_that_lost_its_connection_goes_on_behind_what_others_wrote(
     database: str,
 ) -> None:
@@ -667,6 +702,13 @@ def test_a_log_of_another_version_is_left_alone(database: str) -> None:
     with owner(database) as connection:
         connection.execute("UPDATE healer.meta SET schema_version = 99")
     assert refusal(database).endswith(": its schema version is 99; allowed: 1")
+
+
+def test_what_cannot_be_looked_at_is_said_of_the_log(database: str) -> None:
+    open_and_close(database)
+    with owner(database) as connection:
+        connection.execute("ALTER TABLE healer.meta RENAME COLUMN schema_version TO version")
+    assert 'column "schema_version" does not exist' in refusal(database)
 
 
 def test_reading_only_makes_no_log(database: str) -> None:

@@ -18,6 +18,8 @@ from healer.errors import StoreError
 from healer.store import checkpoint
 from healer.store.chain import genesis
 from healer.store.checkpoint import Cadence, digest, is_signed_by
+from healer.store.codec import Codec
+from healer.store.cold import Segment
 from healer.store.notary import Notary, Sealing
 from tests import factory
 from tests.conftest import Until
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     from healer.store.postgres.signer import Signer
 
 psycopg = pytest.importorskip("psycopg", exc_type=ImportError)
+
+from healer.store.postgres.ledger import Ledger  # noqa: E402
+from healer.store.postgres.place import locate  # noqa: E402
 
 NEVER = Cadence(events=10**9, period=3600.0)
 PATIENT = 30.0
@@ -109,11 +114,22 @@ async def test_a_log_without_a_key_is_not_signed(database: str) -> None:
     async with node(database, None) as log:
         await log.append([started("i1", 1)])
         assert log.unsigned is None
-        with pytest.raises(StoreError, match="it is not signed"):
+        with pytest.raises(StoreError) as refused:
             await log.change_key()
+        assert str(refused.value) == (
+            f"cannot change the key of {locate(database)}: it is not signed"
+        )
     async with node(database, None):
         pass
     assert notes(database) == []
+
+
+def test_a_log_that_is_not_signed_is_not_archived(database: str, tmp_path: Path) -> None:
+    segment = Segment(1, 1, bytes(32), bytes(32), tmp_path / "events")
+    with closing(Ledger(locate(database), Codec(), lambda: "log-1")) as ledger:
+        with pytest.raises(StoreError) as refused:
+            ledger.archive(segment, {})
+        assert str(refused.value) == f"cannot archive {locate(database)}: it is not signed"
 
 
 async def test_nodes_with_copies_of_the_key_sign_one_chain(
@@ -214,6 +230,52 @@ async def test_what_does_not_follow_from_what_was_proved_is_never_signed(
     assert sizes(database) == before
 
 
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (
+            "UPDATE healer.head SET hash = '\\x00'",
+            "event 3 is not the one that the head of the log names",
+        ),
+        ("DELETE FROM healer.event WHERE position = 3", "event 3 is missing"),
+        ("DELETE FROM healer.event WHERE position > 1", "event 2 is missing"),
+    ],
+)
+async def test_what_others_appended_is_not_signed_where_the_head_names_something_else(
+    database: str, tmp_path: Path, until: Until, harm: str, said: str
+) -> None:
+    async with node(database, tmp_path / "a.key", cadence=NEVER) as one:
+        await one.append([started("i1", 1)])
+        await until.soon(lambda: sizes(database), PATIENT)
+        async with node(database, None) as two:
+            await two.append([started("i1", 2), started("i1", 3)])
+        before = sizes(database)
+        with owner(database) as connection:
+            connection.execute("ALTER TABLE healer.event DISABLE TRIGGER USER")
+            connection.execute(harm)
+        with pytest.raises(StoreError) as refused:
+            await one.change_key()
+        assert str(refused.value) == (
+            f"cannot append to {locate(database)}: {said}; the log can only be read"
+        )
+        assert one.broken == said
+    assert sizes(database) == before
+
+
+async def test_however_much_others_appended_it_is_signed_when_it_was_followed(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("healer.store.postgres.ledger._FOLLOWED", 2)
+    async with node(database, tmp_path / "a.key", cadence=NEVER) as one:
+        await one.append([started("i1", 1)])
+        async with node(database, None) as two:
+            await two.append([started("i1", version) for version in range(2, 7)])
+        await one.change_key()
+        assert sizes(database)[-1] == 6
+        assert one.broken is None
+    require_chained(database)
+
+
 async def test_an_end_that_is_taken_away_meanwhile_is_not_built_on(
     database: str, tmp_path: Path
 ) -> None:
@@ -254,6 +316,9 @@ async def test_a_log_that_contradicts_its_checkpoint_is_neither_written_nor_sign
         assert said in (log.broken or "")
         with pytest.raises(StoreError, match="the log can only be read"):
             await log.append([started("i1", 2)])
+        with pytest.raises(StoreError) as refused:
+            await log.change_key()
+        assert str(refused.value) == (f"cannot change the key of {locate(database)}: {log.broken}")
     assert notes(database) == before
 
 

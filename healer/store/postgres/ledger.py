@@ -334,17 +334,14 @@ class Ledger:
     def _prove(self, connection: Connection, last: int) -> None:
         position, hash_ = self._proved
         while position < last:
-            until = min(last, position + _FOLLOWED)
-            rows = self._stored.rows(connection, position, until - position)
-            if rows:
-                until = min(until, rows[-1][0])
+            rows = self._stored.rows(connection, position, _FOLLOWED)
             links = [Link(*row[:4], *row[5:]) for row in rows]
+            if not links:
+                self._break(f"event {position + 1} is missing")
             broken = first_break(links, after=position, previous=hash_)
-            if broken is None and len(links) < until - position:
-                broken = f"event {position + len(links) + 1} is missing"
             if broken is not None:
                 self._break(broken)
-            position, hash_ = until, links[-1].hash
+            position, hash_ = links[-1].position, links[-1].hash
             self._proved = (position, hash_)
 
     def _break(self, why: str) -> None:

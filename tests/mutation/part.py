@@ -84,6 +84,7 @@ PARTS: Final = {
                 "node",
                 "place",
                 "plan",
+                "schema",
                 "signer",
                 "writer",
             )

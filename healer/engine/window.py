@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from healer.domain.component import Component
+from healer.domain.events import MaintenanceStarted
 from healer.ports import Clock
 
 __all__ = ["Window"]
@@ -21,7 +20,7 @@ class Window:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         # One that the log refused has the id of the next one.
-        self._known: tuple[str, datetime] | None = None
+        self._known: MaintenanceStarted | None = None
         self._ends = 0.0
 
     def left(self, component: Component) -> float:
@@ -29,9 +28,8 @@ class Window:
         window = component.maintenance
         if window is None:
             return 0.0
-        known = (window.event_id, window.timestamp)
-        if known != self._known:
+        if window != self._known:
             age = component.maintenance_age(self._clock.now())
-            self._known = known
+            self._known = window
             self._ends = self._clock.monotonic() + window.duration - age
         return max(0.0, self._ends - self._clock.monotonic())

@@ -365,6 +365,10 @@ async def soon(task: asyncio.Task[int]) -> int:
     return await asyncio.wait_for(task, PATIENT)
 
 
+async def outcomes_of(*tasks: asyncio.Task[int]) -> list[int | BaseException]:
+    return await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), PATIENT)
+
+
 @pytest.mark.parametrize(("chance", "factor"), [(0.0, 0.5), (0.5, 1.0), (1.0, 1.5)])
 async def test_the_waits_in_an_outage_double_up_to_two_seconds_and_differ_by_chance(
     chance: float, factor: float
@@ -481,7 +485,7 @@ async def test_everybody_in_a_group_that_was_refused_is_told_in_an_error_of_thei
         await asyncio.sleep(0)
         ours.ledger.held.set()
         assert await soon(first) == 1
-        outcomes = await asyncio.gather(*others, return_exceptions=True)
+        outcomes = await outcomes_of(*others)
         assert len({id(outcome) for outcome in outcomes}) == 3
         for outcome in outcomes:
             assert isinstance(outcome, StoreError)
@@ -504,7 +508,7 @@ async def test_who_waits_no_longer_keeps_nobody_from_being_told(*, failing: bool
         left.cancel()
         ours.ledger.held.set()
         assert await soon(first) == 1
-        (outcome,) = await asyncio.gather(stays, return_exceptions=True)
+        (outcome,) = await outcomes_of(stays)
         assert isinstance(outcome, StoreError) if failing else outcome == 3
         assert left.cancelled()
     assert wrong == []
@@ -611,7 +615,7 @@ async def test_nothing_is_read_for_nobody_nor_for_who_listens_from_now_on() -> N
         own = ours.append(2)
         await asyncio.sleep(0)
         go_on.set()
-        assert (await working, await soon(own)) == (True, 8)
+        assert (await soon(working), await soon(own)) == (True, 8)
         assert ours.ledger.spans == []
         ours.others(1200)
         await ours.look()

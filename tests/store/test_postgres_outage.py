@@ -329,11 +329,11 @@ class Desk:
         have = len(self.ledger.facts)
         self.ledger.facts += [Recorded(have + n, started(n, "i2")) for n in range(1, count + 1)]
 
-    async def look(self, *, skip: bool = False) -> None:
+    async def look(self) -> None:
         """As when another node announces a commit; until the thread has done with it."""
         await Until().soon(lambda: self.ledger.turns, PATIENT)
         before = self.ledger.turns
-        self.writer.look(skip=skip)
+        self.writer.look()
         await Until().soon(lambda: self.ledger.turns > before, PATIENT)
         # The thread has said what there was to say, and the loop hears it in its next turn.
         await asyncio.sleep(0)

@@ -86,13 +86,17 @@ async def test_nodes_that_have_it_open_append_and_sign_as_before(log: DatabaseLo
         assert await one.append([registered("component-0", version, 9000)]) == count + 1
         with pytest.raises(IssueConflictError, match=f"is at version {version + 1}"):
             await other.append([registered("component-0", 0, 9001)])
-        assert await other.append([registered("component-0", version + 1, 9002)]) == count + 2
-        assert [each.position for each in heard][-1:] == [count + 2]
+        both = [
+            registered("component-0", version + 1, 9002),
+            registered("component-1", version_of("component-1"), 9003),
+        ]
+        assert await other.append(both) == count + 3
+        assert [each.position for each in heard][-1:] == [count + 3]
         assert (one.broken, one.unsigned, other.broken) == (None, None, None)
     assert moved.last > 0.9 * count
-    assert len(await read_all(log)) == count + 2
+    assert len(await read_all(log)) == count + 3
     report = check(log)
-    assert (report.events, report.unseen) == (count + 2, 0)
+    assert (report.events, report.unseen) == (count + 3, 0)
 
 
 async def test_who_reads_and_who_appends_meanwhile_misses_nothing(log: DatabaseLog) -> None:

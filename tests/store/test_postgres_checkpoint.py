@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 psycopg = pytest.importorskip("psycopg", exc_type=ImportError)
 
+from healer.store.postgres.archived import add_archive  # noqa: E402
 from healer.store.postgres.ledger import Ledger  # noqa: E402
 from healer.store.postgres.place import locate  # noqa: E402
 
@@ -130,6 +131,33 @@ def test_a_log_that_is_not_signed_is_not_archived(database: str, tmp_path: Path)
         with pytest.raises(StoreError) as refused:
             ledger.archive(segment, {})
         assert str(refused.value) == f"cannot archive {locate(database)}: it is not signed"
+
+
+async def test_what_is_not_all_there_is_not_archived(database: str, tmp_path: Path) -> None:
+    async with node(database, tmp_path / "a.key") as log:
+        await log.append([started("i1", 1)])
+    segment = Segment(1, 5, bytes(32), bytes(32), tmp_path / "events")
+    sealing = Sealing(tmp_path / "a.key", NEVER)
+    async with node(database, None) as other:
+        with closing(Ledger(locate(database), Codec(), str, sealing)) as ledger:
+            await other.append([started("i1", 2)])
+            with owner(database) as connection:
+                add_archive(connection)
+            with pytest.raises(StoreError, match=r"^the log has 2 of the events 1 to 5$"):
+                ledger.archive(segment, {})
+        assert len(await other.read()) == 2
+
+
+async def test_who_closes_leaves_to_others_what_they_appended(
+    database: str, tmp_path: Path, until: Until
+) -> None:
+    async with node(database, None) as other:
+        async with node(database, tmp_path / "a.key", cadence=NEVER) as log:
+            await log.append([factory.issue_detected(stream="i1", component="a")])
+            await log.append([factory.issue_verified(stream="i1", version=2)])
+            await until.soon(lambda: sizes(database)[-1:] == [2], PATIENT)
+            await other.append([started("i2", 1)])
+        assert sizes(database)[-1] == 2
 
 
 async def test_nodes_with_copies_of_the_key_sign_one_chain(

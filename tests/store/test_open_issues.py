@@ -136,6 +136,19 @@ async def test_an_open_issue_of_a_later_version_stops_the_writing_and_hides_no_o
 
 
 @two_stores
+async def test_two_open_issues_of_one_component_stop_the_writing(place: Place) -> None:
+    await _three_issues(place)
+    forged = place.broken()
+    body = forged.rows[3].body.replace(b'"component":"c"', b'"component":"a"')
+    forged.rows[3] = forged.rows[3]._replace(body=body)
+    forged.recompute()
+    forged.notes = []
+    forged.write()
+    async with await place.open() as log:
+        assert log.broken == "event 4 opens issue i3 for component 'a', whose issue i1 is open"
+
+
+@two_stores
 async def test_an_issue_of_a_later_version_that_ended_is_no_trouble(place: Place) -> None:
     await _three_issues(place)
     place.rename({2: "issue.detected.v9", 3: "issue.failed.v9"})

@@ -1083,11 +1083,12 @@ async def test_open_issues_are_made_anew_from_the_log(database: str) -> None:
         await log.append([factory.issue_detected(stream="i1", component="a")])
         await log.append([factory.issue_detected(stream="i2", component="b")])
         await log.append([factory.issue_verified(stream="i2", version=2)])
+        await log.append([factory.issue_detected(stream="i3", component="d")])
     with owner(database) as connection:
-        connection.execute("UPDATE healer.open_issue SET component = 'c'")
+        connection.execute("UPDATE healer.open_issue SET component = 'c' WHERE issue = 'i1'")
         connection.execute("INSERT INTO healer.open_issue VALUES ('b', 'i2')")
     async with node(database) as log:
-        assert await log.open_issues() == {"a": "i1"}
+        assert await log.open_issues() == {"a": "i1", "d": "i3"}
 
 
 async def test_what_postgresql_has_no_text_for_is_refused_alone(database: str) -> None:

@@ -85,8 +85,7 @@ def repair(connection: Connection, codec: Codec) -> None:
 
 def _open_in_the_log(connection: Connection, codec: Codec) -> dict[str, str]:
     carried = archived_claims(connection)
-    ended = connection.execute(_ENDED.encode(), (list(carried),)) if carried else ()
-    for (stream,) in ended:
+    for (stream,) in connection.execute(_ENDED.encode(), (list(carried),)):
         del carried[stream]
     claims = {component: stream for stream, component in carried.items()}
     for position, stream, version, topic, body in connection.execute(_OPEN.encode()):

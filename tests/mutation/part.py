@@ -78,6 +78,7 @@ PARTS: Final = {
             f"healer/store/postgres/{name}.py"
             for name in (
                 "connection",
+                "inspection",
                 "lean",
                 "lease",
                 "ledger",
@@ -86,6 +87,7 @@ PARTS: Final = {
                 "plan",
                 "schema",
                 "signer",
+                "watch",
                 "writer",
             )
         ),

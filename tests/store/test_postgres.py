@@ -608,6 +608,14 @@ async def test_a_refusal_to_read_costs_no_connection(database: str) -> None:
             assert connection.execute(query).fetchone() == before
 
 
+def _listener(url: str) -> list[tuple[int]]:
+    with owner(url) as connection:
+        return connection.execute(
+            "SELECT pid FROM pg_stat_activity "
+            "WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+        ).fetchall()
+
+
 async def test_a_watch_looks_at_once_and_now_and_then_and_through_an_outage(
     cluster: Cluster, database: str, until: Until, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -618,6 +626,12 @@ async def test_a_watch_looks_at_once_and_now_and_then_and_through_an_outage(
     monkeypatch.setattr("healer.store.postgres.watch._POLL", 3600.0)
     watching = asyncio.create_task(watch(locate(database), lambda: looks.append(0)))
     await until.soon(lambda: looks, 30)
+    listener = _listener(database)
+    with owner(database) as connection:
+        connection.execute("NOTIFY healer_log")
+    await until.soon(lambda: len(looks) > 1, 30)
+    # On the same connection: nothing was missed in between.
+    assert _listener(database) == listener
     watching.cancel()
     monkeypatch.setattr("healer.store.postgres.watch._POLL", 0.01)
     watching = asyncio.create_task(watch(locate(database), lambda: looks.append(0)))

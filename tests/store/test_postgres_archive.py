@@ -325,8 +325,10 @@ async def test_two_do_not_archive_at_once(log: DatabaseLog) -> None:
         from healer.store.postgres.archive import ARCHIVING
 
         connection.execute("SELECT pg_advisory_lock(%s)", (ARCHIVING,))
-        with pytest.raises(StoreError, match=r"archived by somebody else; nothing was moved"):
+        with pytest.raises(StoreError) as refused:
             log.archive(LATER)
+    why = "it is being archived by somebody else; nothing was moved"
+    assert str(refused.value) == f"cannot archive {named(log.url)}: {why}"
     assert log.rows() == len(FACTS)
 
 
@@ -413,10 +415,31 @@ def test_of_what_is_archived_the_last_hash_is_known(log: DatabaseLog) -> None:
 
 def test_without_the_logs_key_nothing_is_moved(log: DatabaseLog, tmp_path: Path) -> None:
     log.key.unlink()
-    with pytest.raises(StoreError, match=r"there is no key .*log\.db\.key.*; nothing was moved"):
+    with pytest.raises(StoreError) as refused:
         log.archive(LATER)
+    why = f"there is no key {log.key}, and it has to be signed; nothing was moved"
+    assert str(refused.value) == f"cannot archive {named(log.url)}: {why}"
     assert not log.place.exists()
     assert log.rows() == len(FACTS)
+
+
+def test_a_place_that_cannot_be_written_is_named_wherever_we_stand(
+    log: DatabaseLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "taken").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StoreError) as refused:
+        log.archive(LATER, directory=Path("taken"))
+    why = f"{tmp_path}/taken: File exists; nothing was moved"
+    assert str(refused.value) == f"cannot archive {named(log.url)}: {why}"
+
+
+def test_a_log_of_another_version_is_not_archived(log: DatabaseLog) -> None:
+    log.forge("UPDATE meta SET schema_version = 99")
+    with pytest.raises(StoreError) as refused:
+        log.archive(LATER)
+    why = "its schema version is 99; allowed: 1; nothing was moved"
+    assert str(refused.value) == f"cannot open {named(log.url)}: {why}"
 
 
 def test_a_log_whose_end_is_damaged_is_not_archived(log: DatabaseLog) -> None:
@@ -435,6 +458,7 @@ async def test_what_was_moved_is_told_to_the_byte(log: DatabaseLog) -> None:
     done = _archived(log, MIDDLE, on_progress=lambda *step: steps.append(step))
     moved = len(FACTS) - log.rows()
     assert (done.events, done.last, done.unreturned) == (moved, moved, None)
+    assert done.size == sum(path.stat().st_size for path in log.place.iterdir())
     assert done.freed == max(0, before - _size_of(log))
     assert steps == [(moved, moved)]
     size = _size_of(log)
@@ -507,8 +531,10 @@ def test_of_a_database_that_is_away_it_is_not_said_that_nothing_was_moved(
 
 async def test_an_empty_database_is_not_made_a_log(databases: Databases, tmp_path: Path) -> None:
     empty = DatabaseLog(databases.make(), tmp_path)
-    with pytest.raises(StoreError, match="it is empty; nothing was moved"):
+    with pytest.raises(StoreError) as refused:
         empty.archive(LATER)
+    why = "it is empty; nothing was moved"
+    assert str(refused.value) == f"cannot archive {named(empty.url)}: {why}"
     with psycopg.connect(empty.url) as connection:
         assert connection.execute("SELECT to_regnamespace('healer')").fetchone() == (None,)
 

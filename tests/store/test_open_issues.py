@@ -180,10 +180,15 @@ async def test_rows_are_what_is_stored(place: Place) -> None:
     await _three_issues(place)
     stored = [tuple(row) for row in place.broken().rows]
     async with await place.open() as log:
-        assert isinstance(log, StoredEvents)
         assert await log.rows() == stored
         assert await log.rows(after=1, limit=2) == stored[1:3]
         assert await log.rows(after=4) == []
+
+
+@two_stores
+async def test_a_log_gives_its_rows(place: Place) -> None:
+    async with await place.open() as log:
+        assert isinstance(log, StoredEvents)
 
 
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)

@@ -77,6 +77,7 @@ PARTS: Final = {
         modules=tuple(
             f"healer/store/postgres/{name}.py"
             for name in (
+                "archive",
                 "connection",
                 "inspection",
                 "lean",

@@ -770,15 +770,22 @@ def test_a_key_that_has_no_place_is_said_before_anything_is_made(
 async def test_where_nothing_is_heard_a_follower_looks_now_and_then(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    listening = asyncio.Event()
+
     async def deaf(place: object, grown: object) -> None:
+        listening.set()
         await asyncio.Event().wait()
 
     monkeypatch.setattr("healer.store.postgres.log.watch", deaf)
     monkeypatch.setattr("healer.store.feed._POLL", 0.01)
     async with node(database) as a, node(database) as b, aclosing(a.follow(after=0)) as facts:
-        for position in (1, 2):
-            await b.append([started(f"i{position}", 1)])
-            assert (await asyncio.wait_for(anext(facts), 30)).position == position
+        coming = asyncio.ensure_future(anext(facts))
+        await asyncio.wait_for(listening.wait(), 30)
+        for _ in range(5):
+            # By then the follower has been told that there is nothing yet.
+            assert await a.read() == []
+        await b.append([started("i1", 1)])
+        assert (await asyncio.wait_for(coming, 30)).position == 1
 
 
 async def test_who_listens_to_the_server_ends_with_the_log(database: str) -> None:

@@ -9,6 +9,7 @@ from healer.domain.events import POLICY, ApprovalRequested
 from healer.domain.label import Label
 from healer.domain.spec import Mode
 from healer.engine.patient import Patient
+from healer.engine.told import told
 from healer.engine.waiting import Waiting
 from healer.errors import IllegalCommandError, StoreError
 
@@ -85,7 +86,7 @@ class Approval:
             raise IllegalCommandError(answer.command, "nothing is suggested")
         self._answers.append(answer)
         self._answered.set()
-        await asyncio.shield(answer.recorded)  # who no longer waits takes nothing back
+        await told(answer.recorded)
 
     async def _answered_or_changed(self) -> None:
         """Until somebody has answered the suggestion, or none is needed any more."""

@@ -38,6 +38,7 @@ from healer.engine.past import Past
 from healer.engine.patient import Patient, Wishes
 from healer.engine.request import HealRequest
 from healer.engine.standby import Standby
+from healer.engine.told import told
 from healer.engine.window import Window
 from healer.engine.withdrawal import Resolved
 from healer.errors import (
@@ -140,7 +141,7 @@ class Keeper:
             self._hand_over(self.heal, wanted, opened)
         else:
             self._requests.put_nowait((wanted, opened))
-        return await asyncio.shield(opened)  # who no longer waits takes nothing back
+        return await told(opened)
 
     async def decide(self, actor: str, decision: Callable[[Component, Stamp], None]) -> None:
         """Let what an operator decides about the component become a fact, and wake who waits.
@@ -256,7 +257,7 @@ class Keeper:
         if future is None:
             events = await self._journal.log.stream(issue_id)
             return NetworkIssue.replay(issue_id, events)
-        return await asyncio.shield(future)
+        return await told(future)
 
     async def run(self) -> None:
         """Watch and heal until the healer stops. While log or host fail, hold and say so."""

@@ -35,6 +35,7 @@ def test_a_fact_is_as_old_as_its_label_says_and_none_from_the_future_has_an_age(
         ([60], -HOUR, 0),  # which is from the future as well
         ([-HOUR], 60, 60),  # the clock that was behind is right again: its own label is believed
         ([30], 60, 60),
+        ([-HOUR], 0, 0),  # it is of this moment
     ],
 )
 def test_a_fact_from_the_future_is_no_younger_than_what_stands_behind_it(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Sequence
 
 import pytest
@@ -146,7 +147,9 @@ async def test_a_withheld_heal_becomes_a_suggestion_when_the_mode_does() -> None
 
 @pytest.mark.parametrize("lost", [False, True])
 @in_virtual_time
-async def test_an_answer_counts_though_who_gave_it_went_away(*, lost: bool) -> None:
+async def test_an_answer_counts_though_who_gave_it_went_away(
+    caplog: pytest.LogCaptureFixture, *, lost: bool
+) -> None:
     async with Stage(spec(mode=Mode.SUGGEST)) as stage:
         (asked,) = await stage.until(lambda: stage.facts(ApprovalRequested))
         answer = asyncio.create_task(stage.engine.controls.approve(asked.originator_id, ALICE))
@@ -160,6 +163,8 @@ async def test_an_answer_counts_though_who_gave_it_went_away(*, lost: bool) -> N
         await stage.healthy()
     (granted,) = await stage.facts(ApprovalGranted)
     assert granted.actor == ALICE
+    gc.collect()
+    assert "never retrieved" not in caplog.text
 
 
 @in_virtual_time

@@ -155,6 +155,7 @@ async def test_renewing_keeps_the_fence_and_leaves_nothing_in_the_log(house: Hou
         house.run_out()
         now[0] = 110.0
         (renewed,) = await a.renew(ttl=LONG)
+        assert (renewed.component, renewed.node) == ("chat_api", "a")
         assert (renewed.fence, renewed.expires) == (claim.fence, 170.0)
         assert await a.head() == 1
         with pytest.raises(IssueConflictError, match="is healed by node 'a'"):

@@ -1099,6 +1099,28 @@ async def _count(log: PostgresLog) -> int:
     return len([each async for each in _all(log)])
 
 
+async def test_what_the_database_refuses_is_said_of_the_log_by_its_name(database: str) -> None:
+    async with node(database) as log:
+        with owner(database) as connection:
+            connection.execute("ALTER TABLE healer.event RENAME TO gone")
+            with pytest.raises(StoreError) as refused:
+                await log.append([started("i1", 1)])
+            connection.execute("ALTER TABLE healer.gone RENAME TO event")
+    assert str(refused.value).startswith(f"cannot use {named(database)}: relation ")
+
+
+async def test_what_a_recall_cannot_read_is_told(database: str) -> None:
+    async with node(database) as log:
+        await log.append([factory.issue_detected(stream="i1")])
+        with owner(database) as connection:
+            connection.execute("ALTER TABLE healer.event DISABLE TRIGGER USER")
+            connection.execute("UPDATE healer.event SET topic = 'issue.foo.v9'")
+        refused: list[StoreError] = []
+        recalled = log.recall({"issue.detected.v1"}, refused=refused.append)
+        assert [fact async for batch in recalled for fact in batch] == []
+    assert ["topic issue.foo.v9 is not known" in str(each) for each in refused] == [True]
+
+
 async def test_open_issues_are_made_anew_from_the_log(database: str) -> None:
     async with node(database) as log:
         await log.append([factory.issue_detected(stream="i1", component="a")])

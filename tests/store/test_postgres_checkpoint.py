@@ -386,9 +386,13 @@ async def test_a_log_from_before_there_were_checkpoints_gets_them(
 async def test_a_key_that_is_old_hands_over_with_the_next_checkpoint(
     database: str, tmp_path: Path
 ) -> None:
-    async with node(database, tmp_path / "a.key", rotate_every=0.0):
+    witness = tmp_path / "witness"
+    async with node(database, tmp_path / "a.key", rotate_every=0.0, witness=witness):
         pass
     assert checkpoint.read(notes(database)[0]).successor is not None
+    said = witness.read_text()
+    assert "network-healer/log-1\\n0\\n" in said
+    assert "\\nnext " in said
 
 
 async def test_an_outage_while_it_signs_costs_nothing(

@@ -160,6 +160,25 @@ async def test_who_closes_leaves_to_others_what_they_appended(
         assert sizes(database)[-1] == 2
 
 
+async def test_a_node_that_lost_its_connection_signs_what_others_appended_meanwhile(
+    database: str, tmp_path: Path, until: Until
+) -> None:
+    async with node(database, tmp_path / "a.key", cadence=NEVER) as one:
+        await one.append([started("i1", 1)])
+        await until.soon(lambda: sizes(database), PATIENT)
+        async with node(database, None) as two:
+            await two.append([started("i1", 2)])
+        with owner(database) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        await one.change_key()
+        assert sizes(database)[-1] == 2
+        assert one.broken is None
+    require_chained(database)
+
+
 async def test_nodes_with_copies_of_the_key_sign_one_chain(
     database: str, tmp_path: Path, until: Until
 ) -> None:

@@ -413,6 +413,15 @@ def test_of_what_is_archived_the_last_hash_is_known(log: DatabaseLog) -> None:
         assert hash_at(connection, len(FACTS) + 1) is None
 
 
+def test_the_witness_hears_that_events_were_archived(log: DatabaseLog, tmp_path: Path) -> None:
+    witness = tmp_path / "witness"
+    log.archive(LATER, witness=witness)
+    with psycopg.connect(log.url) as connection:
+        newest = "SELECT note FROM healer.checkpoint ORDER BY number DESC LIMIT 1"
+        (note,) = connection.execute(newest).fetchone()
+    assert json.loads(witness.read_text().splitlines()[-1]) == note
+
+
 def test_without_the_logs_key_nothing_is_moved(log: DatabaseLog, tmp_path: Path) -> None:
     log.key.unlink()
     with pytest.raises(StoreError) as refused:

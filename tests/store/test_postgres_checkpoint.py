@@ -396,6 +396,9 @@ async def test_a_log_from_before_there_were_checkpoints_gets_them(
         connection.execute("DROP FUNCTION healer.refuse_checkpoint")
     async with node(database, None) as log:
         assert log.broken is None
+    with owner(database) as connection:
+        found = connection.execute("SELECT to_regclass('healer.checkpoint')").fetchone()
+        assert found == (None,)
     async with node(database, tmp_path / "deep" / "down" / "a.key") as log:
         await log.append([started("i1", 2)])
     assert sizes(database)[-1] == 2

@@ -86,6 +86,7 @@ PARTS: Final = {
                 "node",
                 "place",
                 "plan",
+                "reader",
                 "schema",
                 "signer",
                 "watch",

@@ -584,6 +584,8 @@ async def test_there_is_no_news_in_an_outage_but_what_cannot_be_read_is_told(
     reader, blind = (Reader(locate(database), codec) for codec in (Codec(), Codec(types={})))
     with closing(reader), closing(blind):
         assert [each.position for each in await reader.news(1, 1)] == [2]
+        assert [row[:3] for row in await blind.rows(1, 1)] == [(2, "i1", 2)]
+        await blind.require_past()
         with away(cluster, database):
             assert await reader.news(0, 9) == []
         unknown = "topic issue.playbook_started.v1 is not known to this version"
@@ -591,6 +593,50 @@ async def test_there_is_no_news_in_an_outage_but_what_cannot_be_read_is_told(
             await blind.news(1, 1)
         with pytest.raises(StoreError, match=f"^cannot read event 1: {unknown}$"):
             await blind.stream("i1")
+        blind.refuse()
+        with pytest.raises(StoreError, match=r"the log is closed$"):
+            await blind.rows(1, 1)
+
+
+def test_a_connection_that_was_lost_is_tried_anew_once_and_a_new_one_is_not(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from healer.store.postgres.place import locate
+    from healer.store.postgres.reader import Reader
+
+    monkeypatch.setattr("healer.store.postgres.reader._THREADS", 1)
+    asked: list[Any] = []
+
+    def cut(connection: Any) -> None:
+        asked.append(connection)
+        cut_connections(database)
+        connection.execute("SELECT 1")
+
+    with closing(Reader(locate(database), Codec())) as reader:
+        for tries in (1, 2, 2):
+            asked.clear()
+            with pytest.raises(StoreError, match="terminating connection"):
+                reader.now(cut)
+            assert len(asked) == tries
+            assert reader.now(lambda connection: connection.execute("SELECT 1").fetchone()) == (1,)
+
+
+async def test_the_close_waits_for_the_reads_that_run(database: str, until: Until) -> None:
+    from healer.store.postgres.place import locate
+    from healer.store.postgres.reader import Reader
+
+    await asyncio.to_thread(open_and_close, database, started("i1", 1))
+    reader = Reader(locate(database), Codec())
+    with psycopg.connect(database) as holding:
+        holding.execute("LOCK TABLE healer.event IN ACCESS EXCLUSIVE MODE")
+        running = asyncio.ensure_future(reader.rows(0, 9))
+        waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND database = "
+        waits += "(SELECT oid FROM pg_database WHERE datname = current_database())"
+        await until.soon(lambda: holding.execute(waits).fetchone()[0])
+        closed = asyncio.ensure_future(asyncio.to_thread(reader.close))
+        assert not (await asyncio.wait([closed], timeout=0.2))[0]
+    assert len(await running) == 1
+    await closed
 
 
 async def test_a_refusal_to_read_costs_no_connection(database: str) -> None:
@@ -886,6 +932,7 @@ def test_a_database_that_takes_no_writes_now_is_there_for_who_reads(database: st
     with pytest.raises(psycopg.OperationalError, match="session is read-only"):
         connect(locate(database), writing=True)
     connect(locate(database), writing=False).close()
+    assert refusal(database, read_only=True).endswith(": it is empty")
 
 
 async def test_a_commit_is_durable_whatever_the_role_is_set_to(database: str) -> None:

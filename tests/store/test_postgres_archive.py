@@ -176,6 +176,8 @@ async def test_a_node_that_cannot_reach_the_files_appends_and_says_what_it_canno
             StoreError, match=rf"cannot read the archive {moved.path}: .* not there"
         ):
             await idle.read(after=0)
+        with pytest.raises(StoreError, match=rf"cannot read the archive {moved.path}"):
+            await idle.require_past()
         assert len(await idle.read(after=moved.last)) == count + 3 - moved.last
         # The end of an issue is signed at once, by who can prove what stands before it.
         await idle.append(

@@ -6,7 +6,6 @@ import re
 from collections import Counter
 from collections.abc import Collection, Generator, Mapping
 from contextlib import closing
-from operator import itemgetter
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Protocol, runtime_checkable
@@ -36,8 +35,6 @@ BACKSLASH: Final = 0x5C
 exception each time."""
 ESCAPE: Final = b"\\u"
 """What any text in a body may hide behind."""
-
-_position: Final = itemgetter(0)
 
 _HOLDS: Final = "CAST(body AS TEXT) GLOB ?"
 """Three times as fast as `instr`, which goes through a body byte by byte."""
@@ -140,7 +137,7 @@ def _of_file(
                         found.clear()
                         (_, reached) = connection.execute(select, bound).fetchone()
                         time = max(time, reached or 0)
-                        found.sort(key=_position)  # an aggregate is promised no order
+                        found.sort()  # by position: an aggregate is promised no order
                         rows = [row for row in found if row[3] not in left_out]
                         if len(found) - len(rows) > _FEW:
                             often = tuple(dict.fromkeys((*often, *_many(found, left_out))))

@@ -73,26 +73,7 @@ PARTS: Final = {
         server=True,
     ),
     "postgres": Part(
-        # What decides who may append, and what an append is; the others are not tried yet.
-        modules=tuple(
-            f"healer/store/postgres/{name}.py"
-            for name in (
-                "archive",
-                "connection",
-                "inspection",
-                "lean",
-                "lease",
-                "ledger",
-                "node",
-                "place",
-                "plan",
-                "reader",
-                "schema",
-                "signer",
-                "watch",
-                "writer",
-            )
-        ),
+        modules=("healer/store/postgres/*.py",),
         tests=(
             "tests/store/test_archive.py",
             "tests/store/test_contract.py",

@@ -762,7 +762,8 @@ def test_a_log_of_another_version_is_left_alone(database: str) -> None:
     open_and_close(database)
     with owner(database) as connection:
         connection.execute("UPDATE healer.meta SET schema_version = 99")
-    assert refusal(database).endswith(": its schema version is 99; allowed: 1")
+    why = f"cannot open {named(database)}: its schema version is 99; allowed: 1"
+    assert refusal(database) == refusal(database, read_only=True) == why
 
 
 def test_what_cannot_be_looked_at_is_said_of_the_log(database: str) -> None:
@@ -847,6 +848,25 @@ async def test_who_listens_to_the_server_ends_with_the_log(database: str) -> Non
         log.listen(lambda _facts: None)
         assert watching() == 1
     assert watching() == 0
+
+
+async def test_the_close_waits_for_who_listens_to_the_server(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[bool] = []
+
+    async def slow(_place: object, _grown: object) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.3)
+            ended.append(True)
+
+    monkeypatch.setattr("healer.store.postgres.log.watch", slow)
+    async with node(database) as log:
+        log.listen(lambda _facts: None)
+        await asyncio.sleep(0)
+    assert ended
 
 
 def test_a_server_that_would_lose_events_is_refused(cluster: Cluster, database: str) -> None:

@@ -511,6 +511,19 @@ async def test_one_event_is_archived_and_takes_more_than_it_gives(
     assert check(kept).events == 1
 
 
+async def test_what_stands_behind_one_archived_event_is_not_the_whole(
+    databases: Databases, tmp_path: Path
+) -> None:
+    told = Log()
+    told.register()
+    told.register("web")
+    kept = DatabaseLog(databases.make(), tmp_path)
+    await kept.write(told.facts)
+    done = kept.archive(told.facts[1].event.timestamp)
+    assert (done.events, done.last) == (1, 1)
+    assert await read_all(kept) == told.facts
+
+
 async def test_space_that_cannot_be_given_back_is_said_and_the_events_are_moved(
     log: DatabaseLog, until: Until
 ) -> None:

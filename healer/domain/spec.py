@@ -133,7 +133,7 @@ PROBES: Final = MappingProxyType(
 
 def _probe_shorthand(value: Any) -> Any:
     """`tcp`, `{http: /health}` and `{exec: [...]}` are what people write; one form is what the code
-    reads. The argument of http is a path, that of other kinds bears their name."""
+    reads. The argument of http is a path, that of other kinds bears their name; tcp has none."""
     if isinstance(value, str):
         return {"kind": value}
     if isinstance(value, dict) and "kind" not in value:
@@ -142,7 +142,7 @@ def _probe_shorthand(value: Any) -> Any:
             kind = kinds[0]
             rest = {key: entry for key, entry in value.items() if key != kind}
             argument = value[kind]
-            if argument is not None and kind != "tcp":
+            if argument is not None:
                 rest["path" if kind == "http" else kind] = argument
             return {"kind": kind, **rest}
     return value

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from healer.domain import events as fact
-from healer.domain.events import IssueEvent
+from healer.domain.events import POLICY, IssueEvent
 from healer.domain.issue import NetworkIssue
 from healer.domain.playbook import (
     Check,
@@ -402,3 +403,21 @@ def test_a_healthy_verification_whose_last_probe_was_not_is_refused_and_told_so(
         assert str(refused.value) == (
             "cannot record a healthy verification: its last probe is not healthy"
         )
+
+
+def test_an_issue_knows_who_asked_for_it_first() -> None:
+    issue = given(*DIAGNOSED)
+    assert issue.asked_by is None
+    for actor, asked_by in ((POLICY, None), ("api:alice", "api:alice"), ("api:bob", "api:alice")):
+        issue.choose_route(
+            (),
+            candidates=(),
+            probabilities=(),
+            chosen_by="table",
+            stamp=replace(stamp(), actor=actor),
+        )
+        assert issue.asked_by == asked_by
+
+
+def test_an_issue_of_which_nothing_is_known_has_no_age() -> None:
+    assert NetworkIssue(factory.ISSUE).age(stamp().now) == 0.0

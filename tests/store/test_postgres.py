@@ -641,18 +641,23 @@ async def test_the_close_waits_for_the_reads_that_run(database: str, until: Unti
 
 async def test_a_refusal_to_read_costs_no_connection(database: str) -> None:
     await asyncio.to_thread(open_and_close, database, started("i1", 1))
-    async with open_log(database, new_log_id=str, read_only=True) as log:
-        assert await log.open_issues() == {}
-        with owner(database) as connection:
+    query = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() "
+    query += "AND backend_type = 'client backend'"
+    with owner(database) as connection:
+
+        def connected() -> set[tuple[int]]:
+            return {*connection.execute(query).fetchall()}
+
+        before = connected()  # of whom some may just be leaving
+        async with open_log(database, new_log_id=str, read_only=True) as log:
+            assert await log.open_issues() == {}
+            ours = connected() - before
+            assert ours
             connection.execute("ALTER TABLE healer.open_issue RENAME TO closed_issue")
-            query = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() "
-            query += "AND backend_type = 'client backend'"
-            before = connection.execute(query).fetchall()
             for _ in range(4):
                 with pytest.raises(StoreError, match='open_issue" does not exist'):
                     await log.open_issues()
-            # Who opened the log before may just be leaving: nobody is new.
-            assert {*connection.execute(query).fetchall()} <= {*before}
+            assert ours <= connected()
 
 
 def _listener(url: str) -> list[tuple[int]]:

@@ -142,6 +142,8 @@ def _probe_shorthand(value: Any) -> Any:
             kind = kinds[0]
             rest = {key: entry for key, entry in value.items() if key != kind}
             argument = value[kind]
+            if kind == "tcp" and argument is not None:
+                raise ValueError(f"tcp takes no argument {argument!r}; allowed: tcp alone")
             if argument is not None:
                 rest["path" if kind == "http" else kind] = argument
             return {"kind": kind, **rest}

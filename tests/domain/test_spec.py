@@ -131,6 +131,11 @@ def test_a_probe_is_read_in_its_short_form(probe: object, kind: str, path: str) 
     assert (spec.probe.kind, spec.probe.path) == (kind, path)
 
 
+def test_a_port_behind_tcp_is_refused_and_not_passed_over() -> None:
+    with pytest.raises(ValidationError, match="tcp takes no argument 8221; allowed: tcp alone"):
+        ComponentSpec.model_validate({"name": "a", "port": 8220, "probe": {"tcp": 8221}})
+
+
 def test_the_argument_of_a_program_is_what_is_run() -> None:
     spec = ComponentSpec.model_validate({"name": "a", "port": 1, "probe": {"exec": ["true"]}})
     assert (spec.probe.kind, spec.probe.exec) == ("exec", ("true",))
@@ -152,7 +157,6 @@ def test_the_argument_of_a_program_is_what_is_run() -> None:
         ("probe", "icmp"),
         ("probe", 8),
         ("probe", {"tcp": None, "http": "/"}),
-        ("probe", {"tcp": 8220}),
         ("probe", {"kind": "tcp", "http": "/"}),
         ("probe", {"kind": "http", "tcp": None}),
         ("probe", {"http": "health"}),

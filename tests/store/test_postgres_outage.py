@@ -596,6 +596,31 @@ async def test_an_event_that_cannot_be_told_is_said_to_the_loop() -> None:
     assert said == [{"message": "an event was not told to listeners", "exception": problem}]
 
 
+@pytest.mark.parametrize("question", ["reach", "between"])
+@pytest.mark.parametrize("error", [psycopg.errors.InsufficientPrivilege("no"), ValueError("no")])
+async def test_who_waits_is_answered_though_others_facts_cannot_be_read_for_listeners(
+    question: str, error: Exception
+) -> None:
+    said: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context))
+    async with desk() as ours:
+        ours.feed.listen(ours.heard.extend)
+        ours.others(1)
+        ours.ledger.failures[question] = [error]
+        ours.writer.look()
+        await Until().soon(lambda: said, PATIENT)
+        ours.others(1)
+        ours.ledger.failures["between"] = [error]
+        assert await soon(ours.append(1)) == 3
+        assert ours.heard == []
+        assert await soon(ours.append(2)) == 4
+        assert ours.heard == ours.ledger.facts
+    assert [each["message"] for each in said] == ["an event was not told to listeners"] * 2
+    assert [str(each["exception"]) for each in said] == [
+        f"cannot use the log: no ({type(error).__name__})"
+    ] * 2
+
+
 async def test_nothing_is_read_for_nobody_nor_for_who_listens_from_now_on() -> None:
     async with desk() as ours:
         ours.others(3)

@@ -13,8 +13,6 @@ from contextlib import closing, suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Final, NamedTuple, TypeVar
 
-import psycopg
-
 from healer.errors import StoreError
 from healer.ports import Recorded
 from healer.store.feed import Feed
@@ -217,8 +215,8 @@ class Writer:
         loop = group[0].future.get_loop()
         try:
             committed = self._persist(lambda ledger: ledger.append(entries))
-        except Exception as error:
-            _tell(loop, self._settle, group, [self._failure(error)] * len(group))
+        except StoreError as error:
+            _tell(loop, self._settle, group, [error] * len(group))
             return
         news = self._news(loop, entries, committed)
         _tell(loop, self._settle, group, committed.outcomes, news)
@@ -246,8 +244,9 @@ class Writer:
             return
         try:
             reached = self._once(lambda ledger: ledger.reach())
-        except StoreError:
-            # `unavailable` says so; the next look finds what this one would have.
+        except StoreError as error:
+            # The next look finds what this one would have.
+            self._say(look.loop, error)
             return
         if look.skip or not self._feed.heard:
             self._told = max(self._told, reached)
@@ -263,21 +262,27 @@ class Writer:
                 recorded, problems = self._once(
                     lambda ledger, upto=upto: ledger.between(self._told, upto)  # type: ignore[misc]
                 )
-            except StoreError:
-                # `unavailable` says so; told when the database is there again.
+            except StoreError as error:
+                # Told by the next look or append that succeeds, before what is new then.
+                self._say(loop, error)
                 return False
             for problem in problems:
-                context = {"message": "an event was not told to listeners", "exception": problem}
-                _tell(loop, loop.call_exception_handler, context)
+                self._say(loop, problem)
             _tell(loop, self._feed.publish, recorded)
             self._told = upto
         return True
 
+    def _say(self, loop: asyncio.AbstractEventLoop, problem: StoreError) -> None:
+        if isinstance(problem, UnreachableError):
+            return  # `unavailable` says so
+        context = {"message": "an event was not told to listeners", "exception": problem}
+        _tell(loop, loop.call_exception_handler, context)
+
     def _do(self, job: _Job) -> None:
         try:
             answer = self._persist(job.work)
-        except Exception as error:
-            _tell(job.future.get_loop(), _fail, job.future, self._failure(error))
+        except StoreError as error:
+            _tell(job.future.get_loop(), _fail, job.future, error)
         else:
             _tell(job.future.get_loop(), _succeed, job.future, answer)
 
@@ -293,8 +298,8 @@ class Writer:
         except UnreachableError:
             # `unavailable` says so, and `_until_seal` when it is tried again.
             return
-        except Exception as error:
-            # The thread must live; `unsigned` says it.
+        except StoreError as error:
+            # `unsigned` says it.
             self._ledger.postpone(words(error))
 
     # --- outages ---------------------------------------------------------------------------------
@@ -322,8 +327,13 @@ class Writer:
         except LOST as error:
             self._lose(error)
             raise UnreachableError(f"cannot use {self._name}: {self.unavailable}") from error
-        except psycopg.Error as error:
-            raise self._refused(error) from error
+        except StoreError:
+            raise
+        except Exception as error:
+            # Not only the database's own: the thread must live, and never leave anybody waiting.
+            self._ledger.drop()
+            sort = type(error).__name__
+            raise StoreError(f"cannot use {self._name}: {words(error)} ({sort})") from error
         finally:
             self._asked = None
         self._unavailable = None
@@ -341,16 +351,6 @@ class Writer:
         wait = min(_FIRST_WAIT * 2**self._attempts, _LONGEST_WAIT) * (0.5 + self._chance())
         self._attempts = min(self._attempts + 1, 16)
         self._retry_at = now + wait
-
-    def _failure(self, error: Exception) -> StoreError:
-        # Not only the database's own errors: the thread must never leave anybody waiting.
-        return error if isinstance(error, StoreError) else self._refused(error)
-
-    def _refused(self, error: Exception) -> StoreError:
-        self._ledger.drop()
-        failure = StoreError(f"cannot use {self._name}: {words(error)} ({type(error).__name__})")
-        failure.__cause__ = error
-        return failure
 
     # --- answers, on the event loop --------------------------------------------------------------
 

@@ -228,7 +228,8 @@ class Controls:
                 raise IllegalCommandError(f"{command} issue {issue_id}", why)
         # A stream of something else is no issue either.
         if ":" in issue_id or issue_id == FLEET_STREAM or not await self._known(issue_id):
-            suggested = [keeper.heal.issue.id for keeper in self._keepers.values() if keeper.heal]
+            open_issues = (keeper.open_issue for keeper in self._keepers.values())
+            suggested = [issue.id for issue in open_issues if issue is not None]
             raise UnknownNameError("issue", issue_id, suggested)
         raise IllegalCommandError(f"{command} issue {issue_id}", "it is not open")
 

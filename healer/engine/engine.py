@@ -83,7 +83,8 @@ class HealReport:
 class ComponentStatus:
     """A component as the healer sees it now. `maintenance` is the window that is open, `last_probe`
     what the last look saw and `last_look` when that was, None before the first since the start;
-    `holder` is the other node that heals it: this one stands by."""
+    `issue` is the one that is
+    open and in the log; `holder` is the other node that heals it: this one stands by."""
 
     name: str
     host: str
@@ -336,8 +337,10 @@ class Engine:
             process=process.identity if process is not None and not process.gone() else None,
             last_probe=keeper.watch.last_probe,
             last_look=keeper.watch.last_look,
-            issue=keeper.heal.issue if keeper.heal else None,
-            healing=keeper.heal is not None and keeper.heal.acting,
+            issue=keeper.open_issue,
+            healing=keeper.open_issue is not None
+            and keeper.heal is not None
+            and keeper.heal.acting,
             holder=keeper.standby.holder,
         )
 
@@ -357,7 +360,7 @@ class Engine:
             skip=request.skip,
         )
         if self.fleet.paused:
-            issue = keeper.heal.issue.id if keeper.heal else None
+            issue = keeper.open_issue.id if keeper.open_issue else None
             pause = self.controls.pause
             hint = f"by {pause.actor}: {pause.reason}" if pause else None
             raise HealWithheldError(name, issue, "paused", {}, hint=hint)

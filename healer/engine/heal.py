@@ -18,6 +18,7 @@ from healer.engine.diagnosis import Diagnosis
 from healer.engine.leave import Leave
 from healer.engine.patient import Patient, Wishes
 from healer.engine.step import Steps
+from healer.engine.told import told
 from healer.engine.verification import Verification
 from healer.engine.waiting import Waiting
 from healer.engine.withdrawal import Resolved, Withdrawal
@@ -48,6 +49,21 @@ class Heal:
     def acting(self) -> bool:
         """Whether a playbook is acting on the component, or is about to."""
         return self._leave.acting or self.issue.state is State.REMEDIATING
+
+    @property
+    def recorded(self) -> bool:
+        """Whether the log knows the issue: what it does not know may never have been, and nobody is
+        told of it."""
+        recorded = self._patient.recorded
+        return recorded.done() and recorded.result()
+
+    async def record(self) -> None:
+        """See `Patient.save`."""
+        await self._patient.save()
+
+    async def until_recorded(self) -> None:
+        """Wait until the log knows the issue, or it was left before."""
+        await told(self._patient.recorded)
 
     async def run(self) -> None:
         """Go on until the issue has ended or the healer is to stop.

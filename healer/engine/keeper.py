@@ -25,7 +25,6 @@ from healer.domain.events import (
 )
 from healer.domain.health import Health, HealthState
 from healer.domain.issue import NetworkIssue
-from healer.domain.label import Label
 from healer.domain.lifecycle import State
 from healer.domain.probe import Outcome, ProbeResult
 from healer.domain.process import OwnerProof, ProcessIdentity
@@ -131,14 +130,20 @@ class Keeper:
             HealWithheldError: the healer is stopping.
             StoreError: it is not durable; ask again.
         """
-        if self._stopping.is_set():
-            raise HealWithheldError(self.name, None, "stopping", {})
-        if (holder := self.standby.holder) is not None:
-            raise HealInProgressError(self.name, holder.issue, holder.node)
+        while True:
+            if self._stopping.is_set():
+                raise HealWithheldError(self.name, None, "stopping", {})
+            if (holder := self.standby.holder) is not None:
+                raise HealInProgressError(self.name, holder.issue, holder.node)
+            heal = self.heal
+            # A wish is taken by an issue that is not in the log yet, and told of when it is.
+            if heal is None or heal.recorded or (wanted.forced and not heal.acting):
+                break
+            await heal.until_recorded()
         opened: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         # One that fails just now takes no more wishes: they are for the next.
-        if self.heal is not None and self.heal.issue.state is not State.FAILED:
-            self._hand_over(self.heal, wanted, opened)
+        if heal is not None and heal.issue.state is not State.FAILED:
+            self._hand_over(heal, wanted, opened)
         else:
             self._requests.put_nowait((wanted, opened))
         return await told(opened)
@@ -182,13 +187,28 @@ class Keeper:
         """
         if (holder := self.standby.holder) is not None:
             return Resolved(holder.issue, f"node {holder.node!r} heals it")
-        if self.heal is not None:
-            return await self.heal.withdraw(cause, actor)
+        if (heal := await self._recorded_heal()) is not None:
+            return await heal.withdraw(cause, actor)
         log = self._journal.log
         open_id = (await log.open_issues()).get(self.name)
         if open_id and NetworkIssue.replay(open_id, await log.stream(open_id)).cause == cause:
             raise StoreError(f"cannot withdraw issue {open_id}: it is not carried on yet")
         return Resolved(None, "no heal waits for it")
+
+    @property
+    def open_issue(self) -> NetworkIssue | None:
+        """The issue that is carried, once the log knows it."""
+        return self.heal.issue if self.heal is not None and self.heal.recorded else None
+
+    async def _recorded_heal(self) -> Heal | None:
+        """The heal under way, once the log knows its issue; None when none is."""
+        try:
+            async with asyncio.timeout(_KNOWN_WITHIN):
+                while (heal := self.heal) is not None and not heal.recorded:
+                    await heal.until_recorded()
+        except TimeoutError:
+            raise StoreError(f"cannot tell the issue of {self.name}: it is not written") from None
+        return heal
 
     def maintenance_left(self) -> float:
         """Seconds that are left of the maintenance window; 0 when none is open."""
@@ -338,7 +358,7 @@ class Keeper:
                 await self._take_over(issue)
             # Whoever asked for it by hand is not forgotten: it overrules what it overruled.
             wishes = Wishes(actor="recovery", forced=issue.asked_by is not None)
-            await self._heal(issue, wishes, first_seen=None)
+            await self._heal(issue, wishes, first_seen=None, recorded=True)
 
     async def _has_ended(self, open_issue: NetworkIssue | None) -> bool:
         """Whether the issue that was left when the log failed is over by what the log says. If it
@@ -416,7 +436,8 @@ class Keeper:
             case IssueTakenOver():
                 self._lose()
             case RemediationStarted():
-                self._remember_attempt(event.attempt, Label(event.timestamp))
+                # It is news: however late, and whatever their clock says, it counts from here.
+                self._fleet.restore(self.name, event.attempt, age=0.0)
             case IssueVerified() | IssueFailed():
                 self.standby.wake()
             case ComponentEvent():
@@ -439,17 +460,14 @@ class Keeper:
         if past.detected is not None:
             self._remember_issue(past.detected)
         if past.attempted is not None:
-            self._remember_attempt(past.attempts, past.attempted)
+            age = past.attempted.age(self._clock.now())
+            if age < self._fleet.budget.backoff.reset_after:
+                self._fleet.restore(self.name, past.attempts, age)
         if past.denied is not None:
             self._fleet.deny(self.name, past.denied.age(self._clock.now()))
 
     def _remember_issue(self, detected: IssueDetected) -> None:
         self.last_issue, self._issues = detected.originator_id, detected.recurrence + 1
-
-    def _remember_attempt(self, attempts: int, began: Label) -> None:
-        age = began.age(self._clock.now())
-        if age < self._fleet.budget.backoff.reset_after:
-            self._fleet.restore(self.name, attempts, age)
 
     # One turn: watch, then heal
 
@@ -542,13 +560,17 @@ class Keeper:
             reason=reason,
             stamp=self._journal.stamp(wishes.actor, cause),
         )
+        recorded = False
         if opened is not None:
             # Who asked is told of an issue that is there to stay; a person, of one that says so.
             await self._journal.save(self.instance.component, issue)
             if not wishes.forced:
                 opened.set_result(issue.id)
                 opened = None
-        await self._heal(issue, wishes, first_seen=detection.first_seen, asked=opened)
+            recorded = True
+        await self._heal(
+            issue, wishes, first_seen=detection.first_seen, recorded=recorded, asked=opened
+        )
 
     async def _heal(
         self,
@@ -556,6 +578,7 @@ class Keeper:
         wishes: Wishes,
         *,
         first_seen: float | None,
+        recorded: bool,
         asked: asyncio.Future[str] | None = None,
     ) -> None:
         ended: asyncio.Future[NetworkIssue] = asyncio.get_running_loop().create_future()
@@ -573,8 +596,11 @@ class Keeper:
             stopping=self._stopping,
             window=self._window,
             wishes=wishes,
+            recorded=asyncio.get_running_loop().create_future(),
             first_seen=first_seen,
         )
+        if recorded:
+            patient.recorded.set_result(True)
         self.heal = Heal(patient)
         if asked is not None:
             self.heal.force(wishes, asked)
@@ -594,6 +620,8 @@ class Keeper:
             raise
         finally:
             self.heal = None
+            if not patient.recorded.done():
+                patient.recorded.set_result(False)
             del self._ended[issue.id]
             if not ended.done():
                 ended.set_result(issue)
@@ -602,7 +630,7 @@ class Keeper:
     async def _hand_over_requests(self, heal: Heal) -> None:
         """Whoever asked for a heal while the issue was being opened gets this one."""
         if not self._requests.empty():
-            await self._journal.save(self.instance.component, heal.issue)
+            await heal.record()
         while not self._requests.empty():
             self._hand_over(heal, *self._requests.get_nowait())
 

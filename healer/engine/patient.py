@@ -35,7 +35,8 @@ class Wishes:
 @dataclass(slots=True)
 class Patient:
     """What is healed, and the pen that writes it down. `first_seen` is the monotonic instant of the
-    first bad look, None when a former healer saw it; `abandoned` is set when the issue is left."""
+    first bad look, None when a former healer saw it; `abandoned` is set when the issue is left.
+    `recorded` comes to True once the issue is in the log, to False when it was left before."""
 
     issue: NetworkIssue
     instance: Instance
@@ -46,6 +47,7 @@ class Patient:
     stopping: asyncio.Event
     window: Window
     wishes: Wishes
+    recorded: asyncio.Future[bool]
     first_seen: float | None = None
     abandoned: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -65,6 +67,8 @@ class Patient:
             StoreError: it is not; nothing may be done on the strength of it.
         """
         await self.journal.save(self.issue, self.instance.component)
+        if not self.recorded.done():
+            self.recorded.set_result(True)
 
     def since_first_seen(self) -> float:
         """Seconds since the first bad look."""

@@ -9,6 +9,7 @@ from typing import Self
 
 from healer.domain.spec import ComponentSpec, OwnerSpec
 from healer.engine import Engine
+from healer.ports import Clock
 from healer.testing import FakeHost, Program, SharedLog, SharedMemory, World
 from tests.engine.stage import Stage, spec
 
@@ -73,7 +74,12 @@ class Node:
     dead: time goes on, and it can do nothing with it."""
 
     def __init__(
-        self, stage: Stage, memory: SharedMemory, name: str, world: World | None = None
+        self,
+        stage: Stage,
+        memory: SharedMemory,
+        name: str,
+        world: World | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self.name = name
         self.gate = Gate()
@@ -85,7 +91,7 @@ class Node:
             log=self.log,
             host=self.host,
             prober=stage.prober,
-            clock=stage.clock,
+            clock=clock or stage.clock,
             ids=stage.ids,
             node=name,
             launchers=stage._launcher,
@@ -107,10 +113,10 @@ class Nodes(Stage):
         self.nodes = {name: Node(self, self.memory, name) for name in names}
         self.engine = self.nodes[names[0]].engine
 
-    def add(self, name: str, world: World | None = None) -> Node:
-        """Another healer, not started yet, perhaps on a machine of its own; also one of the name of
-        another that is dead."""
-        self.nodes[name] = Node(self, self.memory, name, world)
+    def add(self, name: str, world: World | None = None, clock: Clock | None = None) -> Node:
+        """Another healer, not started yet, perhaps on a machine of its own or by a clock of its
+        own; also one of the name of another that is dead."""
+        self.nodes[name] = Node(self, self.memory, name, world, clock)
         return self.nodes[name]
 
     async def __aenter__(self) -> Self:

@@ -69,14 +69,15 @@ def spec(name: str = "chat_api", port: int = PORT, **fields: Any) -> ComponentSp
 class StageLog(MemoryLog):
     """A log that can be away, and at whose appends the healer can be killed.
 
-    Appends that `refuses` says yes to fail, and write nothing. `kill_at` is the number of the
-    append (from 1, counted by `appends`) in the middle of which `kill` is called and nothing
-    follows: before it is durable, or with `kill_after` right after.
+    Each append takes `takes` seconds. Those that `refuses` says yes to fail, and write nothing.
+    `kill_at` is the number of the append (from 1, counted by `appends`) in the middle of which
+    `kill` is called and nothing follows: before it is durable, or with `kill_after` right after.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.refuses: Callable[[Sequence[Event]], bool] = lambda _: False
+        self.takes = 0.0
         self.appends = 0
         self.kill_at = 0
         self.kill_after = False
@@ -84,7 +85,7 @@ class StageLog(MemoryLog):
         self.killed = asyncio.Event()
 
     async def append(self, events: Sequence[Event]) -> int:
-        await asyncio.sleep(0)
+        await asyncio.sleep(self.takes)
         if self.killed.is_set():
             await asyncio.Event().wait()
         if self.refuses(events):

@@ -22,11 +22,11 @@ from healer.domain.health import Health
 from healer.domain.lifecycle import State
 from healer.domain.playbook import Settlement
 from healer.domain.probe import Reason
-from healer.domain.spec import Mode
+from healer.domain.spec import IssueType, Mode
 from healer.engine import HealRequest
 from healer.errors import HealInProgressError, IllegalCommandError
 from healer.ports import Recorded
-from healer.testing import Program, World
+from healer.testing import FakeClock, Program, World
 from tests.engine.nodes import TERM, Node, Nodes
 from tests.engine.stage import in_virtual_time, spec
 
@@ -78,6 +78,25 @@ async def test_who_stood_by_knows_of_the_heal_and_heals_the_next_one() -> None:
         assert (second.previous, second.recurrence) == (first.id, 1)
         assert stage.answers()
         assert stage.other(holder).engine.fleet.ledger("chat_api").attempts == 2
+
+
+@in_virtual_time
+@pytest.mark.parametrize("apart", [-7200.0, 7200.0])
+async def test_how_long_ago_another_node_healed_is_no_matter_of_its_wall_clock(
+    apart: float,
+) -> None:
+    stage = Nodes(names="a")
+    clock = FakeClock(time=asyncio.get_running_loop().time)
+    clock.set_wall(apart)
+    stage.add("b", clock=clock)
+    async with stage:
+        # The other has no part in it: it would begin itself where it saw something wrong.
+        wish = HealRequest("api:ops", issue_type=IssueType.PROCESS_CRASHED)
+        await stage.engine.outcome("chat_api", await stage.engine.heal("chat_api", wish))
+        await stage.until(stage.all_see_it_healthy)
+        a, b = (node.engine.fleet.ledger("chat_api") for node in stage.nodes.values())
+        assert (a.attempts, b.attempts) == (1, 1)
+        assert a.last == pytest.approx(b.last, abs=1.0)
 
 
 @in_virtual_time

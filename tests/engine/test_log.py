@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Sequence
 
 import pytest
@@ -20,9 +21,9 @@ from healer.domain.events import (
     StepSucceeded,
 )
 from healer.domain.playbook import Settlement
-from healer.domain.spec import Budget, Mode
+from healer.domain.spec import Budget, IssueType, Mode
 from healer.engine import HealRequest
-from healer.errors import HealWithheldError, StoreError
+from healer.errors import HealInProgressError, HealWithheldError, StoreError, UnknownNameError
 from healer.testing import Program
 from tests.engine.route import ROUTES
 from tests.engine.stage import PORT, Stage, in_virtual_time, spec
@@ -78,6 +79,70 @@ async def test_what_the_log_never_heard_of_is_no_attempt(refused: type[Event]) -
     events = [recorded.event for recorded in await stage.log.read(limit=1000)]
     assert [e.attempt for e in events if isinstance(e, RemediationStarted)][known:] == [1]
     assert not any(isinstance(each, HealWithheld) for each in events)
+
+
+async def _told(stage: Stage, asked: str) -> str | None:
+    """The issue that somebody is told of who asks now; None: of none, or not in time."""
+    engine = stage.engine
+    alert = HealRequest("api:sender", reason="alert", forced=False, cause="alert:f@t")
+    by_hand = HealRequest("api:alice", issue_type=IssueType.PROCESS_CRASHED)
+    try:
+        async with asyncio.timeout(3600):
+            match asked:
+                case "status":
+                    issue = engine.status("chat_api").issue
+                    assert issue is not None or not engine.status("chat_api").healing
+                    return issue.id if issue else None
+                case "withdrawal":
+                    return (await engine.withdraw("chat_api", "alert:g@t", "api:sender")).issue_id
+                case "approval":
+                    await engine.controls.approve("?", "api:alice")
+                case "alert" | "hand":
+                    return await engine.heal("chat_api", alert if asked == "alert" else by_hand)
+    except (HealInProgressError, HealWithheldError) as error:
+        return error.issue_id
+    except UnknownNameError as error:
+        return error.known[0] if error.known else None
+    except (StoreError, TimeoutError):
+        return None
+    raise AssertionError(asked)
+
+
+@in_virtual_time
+@pytest.mark.parametrize("asked", ["status", "withdrawal", "approval", "alert", "hand"])
+@pytest.mark.parametrize("paused", [False, True])
+async def test_nobody_is_told_of_an_issue_that_the_log_does_not_know(
+    asked: str, paused: bool
+) -> None:
+    async with Stage() as stage:
+        await stage.healthy()
+        if paused:
+            await stage.engine.controls.begin_pause("api:alice", "deploy")
+        # The log is slow, and refuses two of three times what would open an issue.
+        stage.log.takes = 0.3
+        tries = itertools.count()
+        stage.log.refuses = lambda events: (
+            any(isinstance(each, IssueDetected) for each in events) and next(tries) % 3 != 2
+        )
+        answers: list[str] = []
+
+        async def ask() -> None:
+            issue = await _told(stage, asked)
+            if issue is not None:
+                assert await stage.log.stream(issue), f"{asked}: {issue} is in no log"
+                answers.append(issue)
+
+        stage.crash()
+        async with asyncio.TaskGroup() as group:
+            for _ in range(1000):
+                group.create_task(ask())
+                await asyncio.sleep(0.01)
+            stage.log.takes, stage.log.refuses = 0.0, lambda _: False
+            if paused:
+                await stage.engine.controls.end_pause("api:alice", "done")
+            await stage.healthy()
+        assert answers
+        assert {*answers} <= {issue.id for issue in await stage.issues()}
 
 
 @in_virtual_time

@@ -350,6 +350,9 @@ BUGS: Final[dict[str, tuple[_Planting, ...]]] = {
         (withdrawal_module, "_contradicts", lambda *_: None),
     ),
     "who asks is answered before the log knows": ((Leave, "force", _force_and_answer),),
+    "an issue is shown before the log knows": (
+        (Keeper, "open_issue", property(lambda self: self.heal and self.heal.issue)),
+    ),
     "a resolved alert ends a heal that acts": ((Withdrawal, "_kept", lambda _self: None),),
 }
 """Name → what is put in the place of what. Two hours of many seeds find these."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from random import Random
 from typing import Any, Final
 
@@ -633,8 +634,16 @@ class _Simulation:
 
     def _do_store_down(self, fault: Fault, name: str) -> None:
         self.log.down = True
+        self._spawn(self._ask_what_is_open(until=self.now() + fault.lasts))
         self.watcher.doubt_health(fault.lasts)
         asyncio.get_running_loop().call_later(fault.lasts, lambda: setattr(self.log, "down", False))
+
+    async def _ask_what_is_open(self, until: float) -> None:
+        while self.now() < until:
+            for issue in (self.engine.status(name).issue for name in self.names if self.life):
+                if issue is not None:
+                    self.watcher.shown(issue.id)
+            await asyncio.sleep(0.5)
 
     def _do_lost_answer(self, fault: Fault, name: str) -> None:
         self.log.loses_answer = True
@@ -710,10 +719,13 @@ class _Simulation:
                 await asyncio.sleep(10.0)
 
         async def flap() -> None:
+            async def say(cause: str) -> None:
+                request = HealRequest("api:alerts", kind, forced=False, cause=cause)
+                self.watcher.shown(await self.engine.heal(name, request))
+
             for number in range(5):
                 cause = f"alert:{name}@{fault.at}+{number}"
-                request = HealRequest("api:alerts", kind, forced=False, cause=cause)
-                self._ask(lambda request=request: self.engine.heal(name, request))
+                self._ask(partial(say, cause))
                 await asyncio.sleep(fault.lasts)
                 self._spawn(say_that_it_is_over(cause))
                 await asyncio.sleep(fault.lasts)

@@ -102,6 +102,7 @@ class Watcher:
         self.resolved: set[str] = set()
         self.last_bad: dict[str, float] = {}
         self._open: dict[str, _Issue] = {}
+        self._detected: set[str] = set()
         self._sent: set[tuple[int, int, int]] = set()
         self._launches: set[str] = set()
         self._answered: set[str] = set()
@@ -170,6 +171,10 @@ class Watcher:
         kept = issue is None or issue.asked
         self._require(kept, "promised_too_soon", f"issue {issue_id} does not say who asked")
 
+    def shown(self, issue_id: str) -> None:
+        """Somebody was told that this issue is open, or that it carries what they asked for."""
+        self._require(issue_id in self._detected, "shown_too_soon", f"{issue_id} is in no log")
+
     # Truths
 
     def ended(self, process: WorldProcess) -> None:
@@ -231,6 +236,7 @@ class Watcher:
                 by_hand = event.actor.startswith("api:") and not by_alert
                 issue = _Issue(event.component, now, by_hand, event.causation_id)
                 self._open[event.originator_id] = issue
+                self._detected.add(event.originator_id)
                 if event.actor == "watchdog":
                     self._require_evidence(event)
             case StepStarted() if issue is not None:

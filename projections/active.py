@@ -60,7 +60,7 @@ def _merge(left: Active, right: Active) -> Active:
 
 
 _cases: Cases[Active] = Cases()
-follow_issues(_cases, IssueRecord, _finish)
+follow_issues(_cases, IssueRecord, _finish, dated=True)
 _cases.ignore(*COMPONENT_EVENTS, *FLEET_EVENTS)
 
 ACTIVE = Projection("active", 1, Active, _cases, _view, _merge)

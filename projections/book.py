@@ -51,6 +51,7 @@ __all__ = [
     "FLEET_EVENTS",
     "STEP_EVENTS",
     "Book",
+    "Evolved",
     "Follower",
     "Following",
     "Shared",
@@ -85,6 +86,25 @@ B = TypeVar("B", bound=Book)
 R = TypeVar("R", bound=IssueRecord)
 
 
+class Evolved:
+    """A case by which what is kept of an open issue evolves: `method` takes that, which knows whose
+    it is, and a fact that need not (see `Fold.consume`). When `dated` it says when it was updated.
+    """
+
+    __slots__ = ("dated", "method")
+
+    def __init__(self, method: Callable[..., None], *, dated: bool = False) -> None:
+        self.method = method
+        self.dated = dated
+
+    def __call__(self, state: Book, _position: int, event: IssueEvent) -> None:
+        kept = state.open.get(event.originator_id)
+        if kept is not None:
+            if self.dated:
+                kept.updated = event.timestamp
+            self.method(kept, event)
+
+
 @dataclass(frozen=True, slots=True)
 class Following(Generic[B, R]):
     """How a projection follows issues: see `follow_issues`."""
@@ -93,6 +113,7 @@ class Following(Generic[B, R]):
     finish: Callable[[B, int, R], None]
     begun: Callable[[B, R], None] | None
     ignore: Collection[type[IssueEvent]]
+    dated: bool
 
     def cases(self) -> dict[type[IssueEvent], Case[B] | None]:
         """What each fact of an issue does to a state; None where it is ignored."""
@@ -121,7 +142,7 @@ class Following(Generic[B, R]):
         return {
             IssueDetected: self._detected(),
             **{
-                kind: None if kind in self.ignore else _evolved(method)
+                kind: None if kind in self.ignore else Evolved(method, dated=self.dated)
                 for kind, method in methods.items()
             },
             IssueVerified: self._ended(record.verified),
@@ -152,16 +173,6 @@ class Following(Generic[B, R]):
         return ended
 
 
-def _evolved(method: Callable[..., None]) -> Case[Any]:
-    def evolved(state: Book, _position: int, event: IssueEvent) -> None:
-        kept = state.open.get(event.originator_id)
-        if kept is not None:
-            kept.updated = event.timestamp
-            method(kept, event)
-
-    return evolved
-
-
 def follow_issues(
     cases: Cases[B],
     record: type[R],
@@ -169,17 +180,19 @@ def follow_issues(
     begun: Callable[[B, R], None] | None = None,
     *,
     ignore: Collection[type[IssueEvent]] = (),
+    dated: bool = False,
 ) -> None:
     """Give `cases` all facts of issues: `record` is what an issue's record is made of (`begun` is
     told of it), the facts evolve it, `finish` takes it when its issue has ended and is not among
     the open ones any more. Both read the record and change nothing of it: several projections may
     be told of the same one, and it may be of a class derived from `record` (see `Shared`).
 
-    Facts of the classes in `ignore` are ignored: what the record says by them is not asked for.
+    Facts of the classes in `ignore` are ignored: what the record says by them is not asked for. The
+    record of an open issue says when it was updated when it is `dated`.
     Facts of an issue that is not open (a check that came after the end) change nothing: a fold does
     not judge history, the audit does.
     """
-    following = Following(record, finish, begun, ignore)
+    following = Following(record, finish, begun, ignore, dated)
     for kind, case in following.cases().items():
         if case is None:
             cases.ignore(kind)
@@ -211,7 +224,8 @@ class Shared:
         ways = [following for _, _, following in self._followers]
         record = max((each.record for each in ways), key=lambda each: len(each.__mro__))
         ignored = frozenset[type[IssueEvent]].intersection(*(frozenset(w.ignore) for w in ways))
-        return Following(record, Shared._finish, Shared._begun, ignored).cases()
+        dated = any(each.dated for each in ways)
+        return Following(record, Shared._finish, Shared._begun, ignored, dated).cases()
 
     def _begun(self, record: IssueRecord) -> None:
         for name, state, following in self._followers:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
 from healer.domain.decision import ALERT_RESOLVED
 from healer.domain.events import (
+    CheckRecorded,
     DiagnosisCompleted,
     HealWithheld,
     IssueDetected,
@@ -19,10 +19,13 @@ from healer.domain.events import (
 )
 from healer.domain.playbook import Finding
 from projections.past import Past, seconds
-from projections.projection import Json
+from projections.projection import Json, micros
 from projections.training_column import FINDINGS
 
-__all__ = ["NO_PLAYBOOK", "Decision", "OpenIssue"]
+__all__ = ["NO_PLAYBOOK", "RESOURCE_CHECK", "Decision", "OpenIssue"]
+
+RESOURCE_CHECK: Final = "system_resources"
+"""The check whose facts are the machine's readings."""
 
 NO_PLAYBOOK: Final = "none"
 """The action of an empty route: look again, and tell a person."""
@@ -49,15 +52,33 @@ class OpenIssue:
         self.before, self.failed = past.total, past.failed
         self.detected = now
 
+    def checked(self, event: CheckRecorded) -> None:
+        if event.check.name == RESOURCE_CHECK:
+            self.past.note(event.check, micros(event.timestamp))
+
     def diagnosed(self, event: DiagnosisCompleted) -> None:
         self.issue_type = str(event.issue_type)
         self.findings = event.findings
+
+    def remediating(self, event: RemediationStarted) -> None:
+        now = self.past.healed = micros(event.timestamp)
+        if self.decision is not None:
+            self.decision.began, self.decision.attempt = now, event.attempt
+
+    def playbook_started(self, _event: PlaybookStarted) -> None:
+        if self.decision is not None:
+            self.decision.ran = True
+
+    def withheld(self, event: HealWithheld) -> None:
+        if self.decision is not None:
+            self.decision.withheld(event)
 
     def decide(self, position: int, event: RouteChosen, now: int) -> Decision:
         """A new decision, made at `now` in microseconds; what was known is taken down now and never
         touched again."""
         detected = self.event
         evidence = detected.evidence
+        probe, ended = evidence.probe, evidence.exit
         reported = detected.actor.startswith(_PEOPLE)
         known_past = self.past.features(
             now, total=self.before, failed=self.failed, mine=self.detected
@@ -81,10 +102,10 @@ class OpenIssue:
             detected.recurrence,
             detected.epoch,
             self.ordinal,
-            None if evidence.probe is None else str(evidence.probe.reason),
-            evidence.exit is not None or evidence.alive is False,
-            None if evidence.exit is None else evidence.exit.code,
-            None if evidence.exit is None else evidence.exit.signal,
+            None if probe is None else str(probe.reason),
+            ended is not None or evidence.alive is False,
+            None if ended is None else ended.code,
+            None if ended is None else ended.signal,
             len(evidence.listeners),
             *known_past,
             codes,
@@ -92,9 +113,9 @@ class OpenIssue:
             list(event.candidates),
             list(event.probabilities),
             playbooks,
-            [skipped.playbook for skipped in event.skipped],
+            [skipped.playbook for skipped in event.skipped] if event.skipped else [],
             action,
-            _propensity(event, playbooks),
+            _propensity(event, action),
             event.chosen_by,
         ]
         self.ordinal += 1
@@ -107,11 +128,15 @@ def _found(codes: tuple[str, ...]) -> tuple[bool, ...]:
     return tuple([code in codes for code in FINDINGS])
 
 
-def _propensity(event: RouteChosen, playbooks: Sequence[str]) -> float | None:
-    if not playbooks:
+def _propensity(event: RouteChosen, action: str) -> float | None:
+    if not event.playbooks:
         # What the candidates leave: nothing was chosen first of them.
         return max(0.0, 1.0 - sum(event.probabilities))
-    return dict(zip(event.candidates, event.probabilities, strict=False)).get(playbooks[0])
+    found = None
+    for candidate, probability in zip(event.candidates, event.probabilities, strict=False):
+        if candidate == action:
+            found = probability
+    return found
 
 
 class Decision:
@@ -141,12 +166,6 @@ class Decision:
     @property
     def _nothing_to_do(self) -> bool:
         return self.action == NO_PLAYBOOK
-
-    def remediating(self, event: RemediationStarted, now: int) -> None:
-        self.began, self.attempt = now, event.attempt
-
-    def playbook_started(self, _event: PlaybookStarted) -> None:
-        self.ran = True
 
     def withheld(self, event: HealWithheld) -> None:
         self.withholdings += 1

@@ -24,6 +24,10 @@ _RESOURCES: Final = tuple(RESOURCES)
 _NO_RESOURCES: Final = (None,) * len(_RESOURCES)
 
 
+def _figure(value: object) -> float | None:
+    return float(value) if isinstance(value, _NUMBERS) else None
+
+
 def seconds(since: int | None, now: int) -> float | None:
     """From `since` to `now`, both in microseconds; 0 where the clock was set back in between."""
     return None if since is None else max(0, now - since) / _MICRO
@@ -60,12 +64,10 @@ class Past:
 
     def note(self, check: Check, now: int) -> None:
         """The machine was read at `now`; a reading that failed leaves the one before."""
-        facts = check.facts
+        read = check.facts.get
+        # Most are floats: without a call for each it takes half the time.
         figures = tuple(
-            [
-                float(value) if isinstance(value := facts.get(name), _NUMBERS) else None
-                for name in _RESOURCES
-            ]
+            [value if type(value := read(name)) is float else _figure(value) for name in _RESOURCES]
         )
         if figures != _NO_RESOURCES:
             self.reading, self.read = figures, now

@@ -23,11 +23,11 @@ from healer.domain.events import (
     ComponentRemoved,
     DiagnosisCompleted,
     DiagnosisStarted,
-    Event,
     HealthChanged,
     HealWithheld,
     IssueDetected,
     IssueEscalated,
+    IssueEvent,
     IssueFailed,
     IssueTakenOver,
     IssueVerified,
@@ -44,8 +44,8 @@ from healer.domain.events import (
 )
 from healer.domain.health import Health
 from healer.domain.probe import Reason
-from projections.book import APPROVAL_EVENTS, FLEET_EVENTS, STEP_EVENTS
-from projections.decision_row import OpenIssue
+from projections.book import APPROVAL_EVENTS, FLEET_EVENTS, STEP_EVENTS, Evolved
+from projections.decision_row import RESOURCE_CHECK, OpenIssue
 from projections.digest import Digest
 from projections.health_window import Window
 from projections.past import Past
@@ -72,7 +72,6 @@ __all__ = [
     "unfinished",
 ]
 
-_RESOURCES: Final = "system_resources"
 _MICRO: Final = 1_000_000
 
 _cases: Cases[Training] = Cases()
@@ -93,8 +92,8 @@ def _tick(state: Training, now: int) -> None:
     state.latest = max(state.latest, now)
 
 
-def _on_issue(kind: type[Event], case: Callable[..., None]) -> None:
-    def known(state: Training, position: int, event: Event) -> None:
+def _on_issue(kind: type[IssueEvent], case: Callable[..., None]) -> None:
+    def known(state: Training, position: int, event: IssueEvent) -> None:
         issue = state.open.get(event.originator_id)
         if issue is not None:
             case(state, position, event, issue)
@@ -117,44 +116,12 @@ def _detected(state: Training, _position: int, event: IssueDetected) -> None:
     life.past.criticality = str(event.criticality)
 
 
-def _checked(_state: Training, _position: int, event: CheckRecorded, issue: OpenIssue) -> None:
-    if event.check.name == _RESOURCES:
-        issue.past.note(event.check, micros(event.timestamp))
-
-
-def _diagnosed(
-    _state: Training, _position: int, event: DiagnosisCompleted, issue: OpenIssue
-) -> None:
-    issue.diagnosed(event)
-
-
 def _routed(state: Training, position: int, event: RouteChosen, issue: OpenIssue) -> None:
     if issue.decision is not None:
         issue.decision.rerouted()
         state.decided(issue.decision, recurred=None, again=None)
     state.ask(issue.component, position)
     issue.decide(position, event, micros(event.timestamp))
-
-
-def _remediating(
-    _state: Training, _position: int, event: RemediationStarted, issue: OpenIssue
-) -> None:
-    now = micros(event.timestamp)
-    issue.past.healed = now
-    if issue.decision is not None:
-        issue.decision.remediating(event, now)
-
-
-def _playbook_started(
-    _state: Training, _position: int, event: PlaybookStarted, issue: OpenIssue
-) -> None:
-    if issue.decision is not None:
-        issue.decision.playbook_started(event)
-
-
-def _withheld(_state: Training, _position: int, event: HealWithheld, issue: OpenIssue) -> None:
-    if issue.decision is not None:
-        issue.decision.withheld(event)
 
 
 def _verified(state: Training, _position: int, event: IssueVerified, issue: OpenIssue) -> None:
@@ -218,15 +185,15 @@ def _adopted(
     life.past.adopted = now
 
 
-_on_issue(CheckRecorded, _checked)
-_on_issue(DiagnosisCompleted, _diagnosed)
+_cases.on(CheckRecorded)(Evolved(OpenIssue.checked))
+_cases.on(DiagnosisCompleted)(Evolved(OpenIssue.diagnosed))
 _on_issue(RouteChosen, _routed)
-_on_issue(RemediationStarted, _remediating)
-_on_issue(PlaybookStarted, _playbook_started)
-_on_issue(HealWithheld, _withheld)
+_cases.on(RemediationStarted)(Evolved(OpenIssue.remediating))
+_cases.on(PlaybookStarted)(Evolved(OpenIssue.playbook_started))
+_cases.on(HealWithheld)(Evolved(OpenIssue.withheld))
 _on_issue(IssueVerified, _verified)
 _on_issue(IssueFailed, _failed)
-_cases.marked(CheckRecorded, _RESOURCES.encode())
+_cases.marked(CheckRecorded, RESOURCE_CHECK.encode())
 _cases.timed(_tick)
 _cases.ignore(
     *APPROVAL_EVENTS,

@@ -32,6 +32,8 @@ def refusals(doing: str) -> Iterator[None]:
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorname", None)
         raise StoreError(f"cannot {doing}: {error}" + (f" ({code})" if code else "")) from error
+    except UnicodeDecodeError as error:
+        raise StoreError(f"cannot {doing}: a text in it is not in UTF-8 ({error})") from error
     except OSError as error:
         raise StoreError(f"cannot {doing}: {error.strerror or error}") from error
 

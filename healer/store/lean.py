@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import closing
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 from healer.store.cold import Cold, segments_of
 from healer.store.connection import connect, refusals
@@ -118,8 +118,9 @@ def _of_file(
     select = _select(len(marks), 0, timed=timed)
     time = 0
     with refusals(f"read {file}"), closing(connect(file, writing=False)) as connection:
-        found = _Gathered()
-        connection.create_aggregate("gather", 5, lambda: found)
+        gathered = _Gathered()
+        found = gathered.rows
+        connection.create_aggregate("gather", 5, lambda: gathered)
         cold = Cold(())
         try:
             while after < until:
@@ -150,17 +151,19 @@ def _of_file(
             cold.close()
 
 
-class _Gathered(list[LeanRow]):
+class _Gathered:
     """Takes rows as an aggregate of SQL: for each of them SQLite calls once, where Python asks
     twice for the next one and thrice for each column, with a lock each time."""
 
-    def step(self, *row: Any) -> None:
-        """One more row."""
-        self.append(row)
+    def __init__(self) -> None:
+        self.rows: list[LeanRow] = []
+        append = self.rows.append
+        # One more row. Of a method SQLite would have a new object made for each call.
+        self.step: Callable[..., None] = lambda *row: append(row)
 
     def finalize(self) -> int:
         """All are there: so many."""
-        return len(self)
+        return len(self.rows)
 
 
 def _select(marks: int, often: int, *, timed: bool) -> str:

@@ -186,6 +186,9 @@ def test_a_refusal_has_the_words_of_who_refused() -> None:
         Path("/nowhere/at/all").read_text()
     with pytest.raises(StoreError, match=r"^cannot sing: hoarse$"), refusals("sing"):
         raise OSError("hoarse")
+    said = r"^cannot sing: a text in it is not in UTF-8 \('utf-8' codec can't decode byte 0xff"
+    with pytest.raises(StoreError, match=said), refusals("sing"):
+        b"\xff".decode()
 
 
 # --- the lock ------------------------------------------------------------------------------------

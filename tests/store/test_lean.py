@@ -151,9 +151,15 @@ async def test_a_topic_that_a_batch_has_often_is_not_read_in_the_next_one(
     read: list[int] = []
 
     class Watched(_Gathered):
-        def step(self, *row: Any) -> None:
-            read.append(row[0])
-            super().step(*row)
+        def __init__(self) -> None:
+            super().__init__()
+            step = self.step
+
+            def watched(*row: Any) -> None:
+                read.append(row[0])
+                step(*row)
+
+            self.step = watched
 
     monkeypatch.setattr("healer.store.lean._Gathered", Watched)
     times = [time for _, _, time in lean(file, until=len(events), without=[IssueFailed.TOPIC])]
@@ -393,11 +399,14 @@ async def test_a_recall_goes_through_a_log_that_is_longer_than_what_is_read_at_o
     assert batches == [[IssueDetected.TOPIC], [IssueFailed.TOPIC]]
 
 
-async def test_a_row_that_is_no_text_ends_the_reading_and_is_never_left_out(file: Path) -> None:
-    events = issues(2)
+@pytest.mark.parametrize("behind", [0, 1, 2000])
+async def test_a_row_that_is_no_text_ends_the_reading_and_is_never_left_out(
+    file: Path, behind: int
+) -> None:
+    events = issues(1 + behind)
     await write(file, events)
     with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute("DROP TRIGGER event_is_never_updated")
-        connection.execute("UPDATE event SET topic = CAST(x'ff41' AS TEXT) WHERE position = 3")
+        connection.execute("UPDATE event SET topic = CAST(x'ff41' AS TEXT) WHERE position = 2")
     with pytest.raises(StoreError, match=f"cannot read {file}"):
         lean(file, until=len(events))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import socket
+import weakref
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
@@ -16,7 +19,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from healer.api.stream import LINE_KEY
 from healer.config.configuration import Tls
 
-__all__ = ["Connection", "Server"]
+__all__ = ["Connection", "Door", "Server"]
 
 _CONNECTIONS: Final = 600
 """Of these, 200 may be event streams: those who ask find a place whoever reads along."""
@@ -29,12 +32,10 @@ _TAKE_WITHIN: Final = 60.0
 
 
 class Connection(H11Protocol):
-    """A connection that ends when the other side keeps us waiting, or when there are `most` others,
-    and that a stream can cut."""
+    """A connection that ends when the other side keeps us waiting, and that a stream can cut."""
 
-    def __init__(self, *, most: int, ask_within: float, take_within: float, **given: Any) -> None:
+    def __init__(self, *, ask_within: float, take_within: float, **given: Any) -> None:
         super().__init__(**given)
-        self._most = most
         self._ask_within = ask_within
         self._take_within = take_within
         self._asking = _Bound(self.cut)
@@ -56,10 +57,7 @@ class Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > self._most:
-            self.cut()
-        else:
-            self._asking.begin(self._ask_within)
+        self._asking.begin(self._ask_within)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._asking.end()
@@ -87,6 +85,49 @@ class Connection(H11Protocol):
         self._taking.end()
 
 
+class Door(socket.socket):
+    """A listening socket that lets at most `most` in at once, those included whose TLS handshake is
+    not done; one more is ended as it comes. It takes the place of `listener`."""
+
+    def __init__(self, listener: socket.socket, most: int) -> None:
+        kind = listener.family, listener.type, listener.proto
+        super().__init__(*kind, fileno=listener.detach())
+        self.setblocking(False)
+        self._most = most
+        self.inside = 0
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """As any socket's; who is one too many is for the event loop somebody who left at once.
+
+        Raises:
+            ConnectionAbortedError: so many are inside.
+        """
+        guest, address = super().accept()
+        if self.inside >= self._most:
+            guest.close()
+            raise ConnectionAbortedError(errno.ECONNABORTED, "no place is free")
+        self.inside += 1
+        return _Guest(guest, self._leave), address
+
+    def _leave(self) -> None:
+        self.inside -= 1
+
+
+class _Guest(socket.socket):
+    """An accepted connection that says when its descriptor is free again."""
+
+    def __init__(self, accepted: socket.socket, left: Callable[[], None]) -> None:
+        kind = accepted.family, accepted.type, accepted.proto
+        super().__init__(*kind, fileno=accepted.detach())
+        # Also when nobody closes it.
+        self._left = weakref.finalize(self, left)
+        self._left.atexit = False
+
+    def close(self) -> None:
+        super().close()
+        self._left()
+
+
 class _Bound:
     """Calls `action` when something takes longer than it may."""
 
@@ -110,8 +151,8 @@ class Server(uvicorn.Server):
     """Uvicorn without its signal handling and its logging set-up: both belong to the daemon.
 
     A request has to arrive within `ask_within` seconds, and an answer to be taken within
-    `take_within`. At most `connections` are open at once: each is a descriptor that a probe may
-    need, and so one more is ended unheard.
+    `take_within`. At most `connections` are open at each socket at once: each is a descriptor that
+    a probe may need, and so one more is ended unheard.
     """
 
     def __init__(
@@ -123,9 +164,8 @@ class Server(uvicorn.Server):
         ask_within: float = _ASK_WITHIN,
         take_within: float = _TAKE_WITHIN,
     ) -> None:
-        connection = partial(
-            Connection, most=connections, ask_within=ask_within, take_within=take_within
-        )
+        self._connections = connections
+        connection = partial(Connection, ask_within=ask_within, take_within=take_within)
         super().__init__(
             uvicorn.Config(
                 app,
@@ -144,6 +184,10 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=_STOP_WITHIN,
             )
         )
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve on listening sockets, which are the server's from here on."""
+        await super().serve([Door(each, self._connections) for each in sockets or ()])
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

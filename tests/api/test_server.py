@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
+import ssl
+import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from healer.api.body import Body
-from healer.api.server import Server
+from healer.api.server import Door, Server
+from healer.config.configuration import Tls
+from tests.certificate import certificate
 from tests.conftest import Until
 
 PATIENCE = 30.0
@@ -168,3 +174,66 @@ async def test_one_connection_too_many_is_ended_unheard_and_the_others_are_serve
         assert b" 200 " in await ask(*places[-1])
         for _, writer in places:
             writer.close()
+
+
+async def test_a_handshake_that_is_not_done_holds_a_place_and_no_more_than_one(
+    serve: Serve, free_port: int, until: Until, tmp_path: Path
+) -> None:
+    pem = str(certificate(tmp_path))
+    trusting = ssl.create_default_context(cafile=pem)
+
+    async def ask() -> bytes:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                given: dict[str, Any] = {"ssl": trusting, "server_hostname": "api.example.org"}
+                reader, writer = await asyncio.open_connection("127.0.0.1", free_port, **given)
+                writer.write(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n")
+                answer = await reader.readuntil(b"small")
+        except (OSError, asyncio.IncompleteReadError):
+            return b""
+        writer.close()
+        return answer
+
+    def descriptors() -> int:
+        return len([*Path("/proc/self/fd").iterdir()])
+
+    before = descriptors()
+    async with serve(connections=3, tls=Tls(certificate=pem, key=pem)) as server:
+        assert b" 200 " in await ask()
+        silent = [await asyncio.open_connection("127.0.0.1", free_port) for _ in range(20)]
+        # Those that are one too many hear of it at once.
+        for reader, _ in silent[3:]:
+            async with asyncio.timeout(PATIENCE):
+                assert await reader.read() == b""
+        assert await ask() == b""
+        for _, writer in silent[3:]:
+            writer.close()
+        # Three places, those who hold them, and two for the listening socket.
+        await until.soon(lambda: descriptors() <= before + 8, PATIENCE)
+        assert not server.server_state.connections
+        for _, writer in silent[:3]:
+            writer.close()
+
+        async def served() -> bool:
+            return b" 200 " in await ask()
+
+        await until.soon(served, PATIENCE)
+
+
+async def test_a_place_is_free_again_however_a_guest_has_left(free_port: int) -> None:
+    with Door(socket.create_server(("127.0.0.1", free_port)), most=1) as door:
+        door.setblocking(True)
+        for leave in (lambda guest: guest.close(), lambda guest: None):
+            with socket.create_connection(("127.0.0.1", free_port)):
+                guest, _ = door.accept()
+                assert door.inside == 1
+                with socket.create_connection(("127.0.0.1", free_port)) as late:
+                    with pytest.raises(ConnectionAbortedError, match="no place is free"):
+                        door.accept()
+                    assert late.recv(1) == b""
+                leave(guest)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", ResourceWarning)
+                    del guest
+                    gc.collect()
+                assert door.inside == 0

@@ -10,12 +10,18 @@ from random import Random
 
 import pytest
 
+from healer.domain.events import IssueEscalated
 from healer.errors import StoreError
 from healer.store import SqliteLog
 from healer.store.archive import archive
 from projections import ALL, beside
+from projections.active import Active
 from projections.beside import fold_file
+from projections.book import COMPONENT_EVENTS, FLEET_EVENTS, follow_issues
 from projections.fold import Fold
+from projections.projection import Cases, Projection
+from projections.record import IssueRecord
+from projections.training import TRAINING
 from tests.projections.build import random_log
 
 FACTS = random_log(Random(11), issues=150)
@@ -75,6 +81,26 @@ async def test_what_cannot_be_read_stops_those_that_need_it_where_it_stands(file
         each.name: 40 for each in ALL
     }
     assert "issue.forgotten.v9" in str(fold.stopped["training"])
+
+
+class Picky(IssueRecord, array_like=True, eq=False, gc=False):
+    """The record of an issue that nobody may escalate."""
+
+    def escalated(self, event: IssueEscalated) -> None:
+        raise ArithmeticError("not this one")
+
+
+async def test_a_record_that_cannot_take_a_fact_stops_whoever_follows_it_and_nobody_else(file):
+    cases: Cases[Active] = Cases()
+    follow_issues(cases, Picky, lambda *_: None)
+    cases.ignore(*COMPONENT_EVENTS, *FLEET_EVENTS)
+    picky = Projection("picky", 1, Active, cases, lambda state: sorted(state.open))
+    fold = await fold_file(file, [picky, TRAINING], until=len(FACTS))
+    first = next(each for each in FACTS if isinstance(each.event, IssueEscalated))
+    stopped = fold.stopped["picky"]
+    assert (stopped.position, str(stopped.cause)) == (first.position, "not this one")
+    assert list(fold.stopped) == ["picky"]
+    assert fold.canonical("training") == folded(len(FACTS)).canonical("training")
 
 
 @ways

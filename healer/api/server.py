@@ -185,9 +185,15 @@ class Server(uvicorn.Server):
             )
         )
 
-    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve on listening sockets, which are the server's from here on."""
-        await super().serve([Door(each, self._connections) for each in sockets or ()])
+    async def serve(self, sockets: list[socket.socket]) -> None:  # type: ignore[override]
+        """Serve on listening sockets, which are the server's from here on, and closed at its end,
+        however that comes."""
+        doors = [Door(each, self._connections) for each in sockets]
+        try:
+            await super().serve([*doors])
+        finally:
+            for door in doors:
+                door.close()
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

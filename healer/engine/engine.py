@@ -83,8 +83,8 @@ class HealReport:
 class ComponentStatus:
     """A component as the healer sees it now. `maintenance` is the window that is open, `last_probe`
     what the last look saw and `last_look` when that was, None before the first since the start;
-    `issue` is the one that is
-    open and in the log; `holder` is the other node that heals it: this one stands by."""
+    `issue` is the one that is open and in the log, `healing` whether a playbook acts on it, and
+    `holder` the other node that heals it: this one stands by."""
 
     name: str
     host: str

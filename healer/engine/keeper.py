@@ -560,14 +560,13 @@ class Keeper:
             reason=reason,
             stamp=self._journal.stamp(wishes.actor, cause),
         )
-        recorded = False
+        recorded = opened is not None
         if opened is not None:
             # Who asked is told of an issue that is there to stay; a person, of one that says so.
             await self._journal.save(self.instance.component, issue)
             if not wishes.forced:
                 opened.set_result(issue.id)
                 opened = None
-            recorded = True
         await self._heal(
             issue, wishes, first_seen=detection.first_seen, recorded=recorded, asked=opened
         )

@@ -237,3 +237,11 @@ async def test_a_place_is_free_again_however_a_guest_has_left(free_port: int) ->
                     del guest
                     gc.collect()
                 assert door.inside == 0
+
+
+async def test_a_socket_is_free_again_where_serving_fails(free_port: int, tmp_path: Path) -> None:
+    missing = str(tmp_path / "none.pem")
+    server = Server(answer, tls=Tls(certificate=missing, key=missing))
+    with pytest.raises(FileNotFoundError):
+        await server.serve([socket.create_server(("127.0.0.1", free_port))])
+    socket.create_server(("127.0.0.1", free_port)).close()

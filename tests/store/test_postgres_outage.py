@@ -662,6 +662,18 @@ async def test_followers_are_woken_by_what_others_append_and_by_what_we_do() -> 
             assert (await asyncio.wait_for(coming, PATIENT)).position == number
 
 
+@pytest.mark.parametrize("error", [ValueError("odd"), psycopg.errors.UniqueViolation("no")])
+async def test_a_defect_at_the_last_signature_is_told_to_who_closes(error: Exception) -> None:
+    async with desk() as ours:
+        ours.ledger.failures["seal last"] = [error]
+        if isinstance(error, psycopg.Error):
+            await soon(ours.close())
+        else:
+            with pytest.raises(StoreError, match=r"^cannot use the log: odd \(ValueError\)$"):
+                await soon(ours.close())
+        assert ours.ledger.asked[-1] == "close"
+
+
 async def test_what_is_due_to_be_signed_is_signed_though_nobody_appends() -> None:
     async with desk(wait=0.0) as ours:
         await Until().soon(lambda: ours.count("seal"), PATIENT)

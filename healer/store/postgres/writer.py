@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from queue import Empty, SimpleQueue
 from typing import Any, Final, NamedTuple, TypeVar
+
+import psycopg
 
 from healer.errors import StoreError
 from healer.ports import Recorded
@@ -57,6 +59,10 @@ class _Job(NamedTuple):
 class _Stop(NamedTuple):
     finish: Callable[[], None]
     future: asyncio.Future[None]
+
+
+class _DefectError(StoreError):
+    """What is neither the database's error nor the log's."""
 
 
 class Writer:
@@ -332,8 +338,9 @@ class Writer:
         except Exception as error:
             # Not only the database's own: the thread must live, and never leave anybody waiting.
             self._ledger.drop()
+            kind = StoreError if isinstance(error, psycopg.Error) else _DefectError
             sort = type(error).__name__
-            raise StoreError(f"cannot use {self._name}: {words(error)} ({sort})") from error
+            raise kind(f"cannot use {self._name}: {words(error)} ({sort})") from error
         finally:
             self._asked = None
         self._unavailable = None
@@ -367,9 +374,13 @@ class Writer:
     def _seal_last(self) -> None:
         if self._lost_at is not None:
             return
-        with suppress(StoreError):
-            # Who opens the log next signs what this one could not, and finds what is wrong with it.
+        try:
             self._once(lambda ledger: ledger.seal(closing=True))
+        except _DefectError:
+            raise
+        except StoreError:
+            # Who opens the log next signs what this one could not, and finds what is wrong with it.
+            return
 
     def _end(self, stop: _Stop) -> None:
         try:
